@@ -1,0 +1,182 @@
+"""REST clients of agent and gateway: one blocking, one for Airflow's triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from wavelift.service.errors import WaveliftError
+from wavelift.service.jobs import JobStatus
+
+DEFAULT_TIMEOUT = 30.0
+# Cancelling returns once nothing more is written, which may take as long as a slow pack.
+CANCEL_TIMEOUT = 180.0
+
+
+class ServiceUnreachable(WaveliftError):
+    """No answer at all: refused, timed out, cut off, or not one of our services."""
+
+    default_code = "service_unreachable"
+    status = 502
+
+    def __init__(self, url: str, cause: str) -> None:
+        self.url = url
+        self.cause = cause
+        super().__init__(
+            f"{url} cannot be reached: {cause}.",
+            "Check that the service runs and can be reached from here.",
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.cause)
+
+
+class ServiceError(WaveliftError):
+    """The service answered with an error; its code, message and remedy are handed on."""
+
+    def __init__(self, code: str, message: str, remedy: str, http_status: int) -> None:
+        super().__init__(message, remedy, code=code)
+        self.http_status = http_status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.remedy, self.http_status)
+
+
+class Unauthorized(ServiceError):
+    """401: the token is wrong or has expired."""
+
+    def __init__(self, code: str, message: str, remedy: str, http_status: int = 401) -> None:
+        super().__init__(code, message, remedy, http_status)
+
+
+def job_path(key: str) -> str:
+    return f"/v1/jobs/{quote(key, safe='')}"
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _cause(error: httpx.HTTPError) -> str:
+    return f"{type(error).__name__} ({error})" if str(error) else type(error).__name__
+
+
+def _body(response: httpx.Response) -> Any:
+    if response.is_success:
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise ServiceUnreachable(str(response.url), "the answer is not JSON") from None
+    try:
+        error = response.json()["error"]
+        code, message, remedy = str(error["code"]), str(error["message"]), str(error.get("remedy", ""))
+    except (ValueError, KeyError, TypeError):
+        raise ServiceUnreachable(
+            str(response.url), f"status {response.status_code} from something that is not a Wavelift service"
+        ) from None
+    if response.status_code == 401:
+        raise Unauthorized(code, message, remedy)
+    raise ServiceError(code, message, remedy, response.status_code)
+
+
+class ServiceClient:
+    """Blocking client. Every call raises `ServiceUnreachable`, `Unauthorized` or `ServiceError`."""
+
+    def __init__(self, base_url: str, token: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
+        self.base_url = base_url.rstrip("/")
+        # A proxy meant for the internet must not see, or break, what stays between our services.
+        self._http = httpx.Client(
+            base_url=self.base_url, headers=_headers(token), timeout=timeout, trust_env=False
+        )
+
+    def __enter__(self) -> ServiceClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def request(
+        self, method: str, path: str, json: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> Any:
+        """The decoded JSON answer; `timeout` in seconds overrides the client's."""
+        limit = self._http.timeout if timeout is None else httpx.Timeout(timeout)
+        try:
+            response = self._http.request(method, path, json=json, timeout=limit)
+        except httpx.HTTPError as error:
+            raise ServiceUnreachable(self.base_url, _cause(error)) from error
+        return _body(response)
+
+    def get(self, path: str) -> Any:
+        return self.request("GET", path)
+
+    def post(self, path: str, json: Mapping[str, Any] | None = None) -> Any:
+        return self.request("POST", path, json)
+
+    def delete(self, path: str) -> Any:
+        return self.request("DELETE", path, timeout=CANCEL_TIMEOUT)
+
+    def health(self) -> dict[str, Any]:
+        return dict(self.get("/v1/health"))
+
+    def submit(self, key: str, spec: Mapping[str, Any]) -> JobStatus:
+        return JobStatus.model_validate(self.request("PUT", job_path(key), spec))
+
+    def job(self, key: str) -> JobStatus:
+        return JobStatus.model_validate(self.get(job_path(key)))
+
+    def jobs(self) -> list[JobStatus]:
+        return [JobStatus.model_validate(job) for job in self.get("/v1/jobs")]
+
+    def cancel(self, key: str) -> JobStatus:
+        """Returns once the job writes nothing more."""
+        return JobStatus.model_validate(self.delete(job_path(key)))
+
+
+class AsyncServiceClient:
+    """The twin for the triggerer: `async with AsyncServiceClient(...) as client`."""
+
+    def __init__(self, base_url: str, token: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url, headers=_headers(token), timeout=timeout, trust_env=False
+        )
+
+    async def __aenter__(self) -> AsyncServiceClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def request(
+        self, method: str, path: str, json: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> Any:
+        limit = self._http.timeout if timeout is None else httpx.Timeout(timeout)
+        try:
+            response = await self._http.request(method, path, json=json, timeout=limit)
+        except httpx.HTTPError as error:
+            raise ServiceUnreachable(self.base_url, _cause(error)) from error
+        return _body(response)
+
+    async def health(self) -> dict[str, Any]:
+        return dict(await self.request("GET", "/v1/health"))
+
+    async def submit(self, key: str, spec: Mapping[str, Any]) -> JobStatus:
+        return JobStatus.model_validate(await self.request("PUT", job_path(key), spec))
+
+    async def job(self, key: str) -> JobStatus:
+        return JobStatus.model_validate(await self.request("GET", job_path(key)))
+
+    async def cancel(self, key: str) -> JobStatus:
+        """Returns once the job writes nothing more."""
+        return JobStatus.model_validate(await self.request("DELETE", job_path(key), timeout=CANCEL_TIMEOUT))

@@ -1,0 +1,238 @@
+"""What a job is: its states, what is reported about it, and the SQLite table it survives restarts in."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from wavelift.service.errors import Conflict, NotFound
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+# The only way a job changes: running -> queued is a restart of the service, failed/cancelled -> queued a
+# resubmission.
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUEUED}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.CANCELLED: frozenset({JobState.QUEUED}),
+}
+
+CREDENTIAL_FIELDS = frozenset({"token", "password", "secret"})
+
+
+class Progress(BaseModel):
+    """Sizes in bytes, rate in bytes per second, `eta_seconds` null while unknown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total_bytes: int = 0
+    done_bytes: int = 0
+    wire_bytes: int = 0
+    bytes_per_second: float = 0.0
+    eta_seconds: float | None = None
+
+
+class JobError(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+class JobStatus(BaseModel):
+    """What `GET /v1/jobs/{key}` answers. Never holds the spec: specs carry credentials."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    kind: str
+    state: JobState
+    attempt: int = 1
+    step: str = ""
+    progress: Progress = Progress()
+    result: dict[str, Any] | None = None
+    error: JobError | None = None
+    created: datetime
+    finished: datetime | None = None
+
+
+def without_credentials(value: Any) -> Any:
+    """The same JSON value with every credential field left out, at any depth."""
+    if isinstance(value, Mapping):
+        return {k: without_credentials(v) for k, v in value.items() if k not in CREDENTIAL_FIELDS}
+    if isinstance(value, list):
+        return [without_credentials(v) for v in value]
+    return value
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+  key TEXT PRIMARY KEY, kind TEXT NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL,
+  attempt INTEGER NOT NULL, step TEXT NOT NULL, progress TEXT NOT NULL, result TEXT, error TEXT,
+  created TEXT NOT NULL, finished TEXT, cancel_requested INTEGER NOT NULL DEFAULT 0
+) STRICT
+"""
+_COLUMNS = "key, kind, state, attempt, step, progress, result, error, created, finished"
+
+
+class JobStore:
+    """Jobs in one SQLite file, readable by its owner only because specs hold credentials."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(_SCHEMA)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def find(self, key: str) -> JobStatus | None:
+        with self._lock:
+            row = self._db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE key = ?", (key,)).fetchone()
+        return None if row is None else _status(row)
+
+    def get(self, key: str) -> JobStatus:
+        """Raises `NotFound`."""
+        found = self.find(key)
+        if found is None:
+            raise NotFound(f"There is no job {key!r}.", "Submit it with PUT, or list the jobs there are.")
+        return found
+
+    def all(self) -> list[JobStatus]:
+        with self._lock:
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY created, key").fetchall()
+        return [_status(row) for row in rows]
+
+    def in_state(self, state: JobState) -> list[str]:
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT key FROM jobs WHERE state = ? ORDER BY created, key", (state,)
+            ).fetchall()
+        return [str(row[0]) for row in rows]
+
+    def spec(self, key: str) -> dict[str, Any]:
+        with self._lock:
+            row = self._db.execute("SELECT spec FROM jobs WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            raise NotFound(f"There is no job {key!r}.", "It was forgotten meanwhile.")
+        loaded: dict[str, Any] = json.loads(row[0])
+        return loaded
+
+    def add(self, key: str, spec: Mapping[str, Any]) -> JobStatus:
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO jobs (key, kind, spec, state, attempt, step, progress, created) "
+                "VALUES (?, ?, ?, ?, 1, '', ?, ?)",
+                (
+                    key,
+                    str(spec["kind"]),
+                    json.dumps(spec),
+                    JobState.QUEUED,
+                    Progress().model_dump_json(),
+                    _now(),
+                ),
+            )
+            return self.get(key)
+
+    def replace_spec(self, key: str, spec: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._db.execute("UPDATE jobs SET spec = ? WHERE key = ?", (json.dumps(spec), key))
+
+    def request_cancel(self, key: str) -> None:
+        with self._lock:
+            self._db.execute("UPDATE jobs SET cancel_requested = 1 WHERE key = ?", (key,))
+
+    def cancel_requested(self, key: str) -> bool:
+        with self._lock:
+            row = self._db.execute("SELECT cancel_requested FROM jobs WHERE key = ?", (key,)).fetchone()
+        return row is not None and bool(row[0])
+
+    def transition(
+        self,
+        key: str,
+        to: JobState,
+        *,
+        result: Mapping[str, Any] | None = None,
+        error: JobError | None = None,
+    ) -> JobStatus:
+        """Move a job along the transition table. Raises `NotFound`; `Conflict` for other moves."""
+        with self._lock:
+            job = self.get(key)
+            if to not in TRANSITIONS[job.state]:
+                raise Conflict(f"Job {key!r} cannot go from {job.state} to {to}.", "Look at its state first.")
+            again = to is JobState.QUEUED and job.state.final
+            self._db.execute(
+                "UPDATE jobs SET state = ?, attempt = attempt + ?, result = ?, error = ?, finished = ?, "
+                "step = CASE WHEN ? THEN '' ELSE step END, "
+                "cancel_requested = CASE WHEN ? THEN 0 ELSE cancel_requested END WHERE key = ?",
+                (
+                    to,
+                    int(again),
+                    None if result is None else json.dumps(result),
+                    None if error is None else error.model_dump_json(),
+                    _now() if to.final else None,
+                    again,
+                    again,
+                    key,
+                ),
+            )
+            return self.get(key)
+
+    def report(self, key: str, step: str, progress: Progress) -> None:
+        with self._lock:
+            self._db.execute(
+                "UPDATE jobs SET step = ?, progress = ? WHERE key = ?",
+                (step, progress.model_dump_json(), key),
+            )
+
+    def remove(self, key: str) -> None:
+        with self._lock:
+            self._db.execute("DELETE FROM jobs WHERE key = ?", (key,))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _status(row: tuple[Any, ...]) -> JobStatus:
+    key, kind, state, attempt, step, progress, result, error, created, finished = row
+    return JobStatus(
+        key=key,
+        kind=kind,
+        state=JobState(state),
+        attempt=attempt,
+        step=step,
+        progress=Progress.model_validate_json(progress),
+        result=None if result is None else json.loads(result),
+        error=None if error is None else JobError.model_validate_json(error),
+        created=datetime.fromisoformat(created),
+        finished=None if finished is None else datetime.fromisoformat(finished),
+    )

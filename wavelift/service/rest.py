@@ -1,0 +1,135 @@
+"""The REST surface both services share: jobs, bearer auth, errors in the contract's form, health."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+import wavelift
+from wavelift.service.errors import UnauthorizedRequest, WaveliftError, explain
+from wavelift.service.jobs import JobStatus
+from wavelift.service.runner import JobRunner
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Admit = Callable[[Any, str, Mapping[str, Any] | None], None]
+
+
+def bearer_of(header: str | None) -> str:
+    """The token of an Authorization header. Raises `UnauthorizedRequest`."""
+    scheme, _, token = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthorizedRequest("The request carries no bearer token.", "Send an Authorization header.")
+    return token.strip()
+
+
+def bearer(check: Callable[[str], T]) -> Callable[[Request], T]:
+    """A FastAPI dependency: what `check` makes of the request's bearer token."""
+
+    def dependency(request: Request) -> T:
+        return check(bearer_of(request.headers.get("authorization")))
+
+    return dependency
+
+
+def shared_secret(secret: str) -> Callable[[str], str]:
+    """A check for `bearer`: the token equals the secret, compared in constant time."""
+
+    def check(token: str) -> str:
+        if not hmac.compare_digest(token.encode(), secret.encode()):
+            raise UnauthorizedRequest("The token is not this service's.", "Check its token file.")
+        return "shared"
+
+    return check
+
+
+def error_body(code: str, message: str, remedy: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "remedy": remedy}}
+
+
+def _admit_all(_principal: Any, _key: str, _spec: Mapping[str, Any] | None) -> None:
+    return None
+
+
+def jobs_router(runner: JobRunner, check: Callable[[str], Any], admit: Admit = _admit_all) -> APIRouter:
+    """The jobs calls. `admit(principal, key, spec)` may refuse one by raising; spec is None but for PUT."""
+    router = APIRouter()
+    principal_of = bearer(check)
+
+    @router.put("/v1/jobs/{key:path}")
+    def submit(
+        key: str, spec: dict[str, Any], response: Response, principal: Annotated[Any, Depends(principal_of)]
+    ) -> JobStatus:
+        admit(principal, key, spec)
+        status, new = runner.submit(key, spec)
+        response.status_code = 201 if new else 200
+        return status
+
+    @router.get("/v1/jobs", dependencies=[Depends(principal_of)])
+    def jobs() -> list[JobStatus]:
+        return runner.all()
+
+    @router.get("/v1/jobs/{key:path}")
+    def job(key: str, principal: Annotated[Any, Depends(principal_of)]) -> JobStatus:
+        admit(principal, key, None)
+        return runner.get(key)
+
+    @router.delete("/v1/jobs/{key:path}")
+    def cancel(key: str, principal: Annotated[Any, Depends(principal_of)]) -> JobStatus:
+        admit(principal, key, None)
+        return runner.cancel(key)
+
+    return router
+
+
+def build_app(
+    service: str,
+    runner: JobRunner,
+    check: Callable[[str], Any],
+    admit: Admit = _admit_all,
+    health: Callable[[], Mapping[str, Any]] = dict,
+) -> FastAPI:
+    """An app with health, jobs and error handling; the service adds its own routes."""
+    app = FastAPI(title=f"Wavelift {service}", version=wavelift.__version__)
+
+    @app.get("/v1/health")
+    def healthy() -> dict[str, Any]:
+        return {"service": service, "version": wavelift.__version__, "status": "ok", **health()}
+
+    app.include_router(jobs_router(runner, check, admit))
+    _install_error_handlers(app)
+    return app
+
+
+def _install_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(WaveliftError)
+    def ours(_request: Request, error: WaveliftError) -> JSONResponse:
+        return JSONResponse(error_body(error.code, error.message, error.remedy), error.status)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        # The input is left out of the answer and of the log: it may hold a credential.
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        return JSONResponse(error_body("invalid", f"{where}: {detail['msg']}.", "Correct the request."), 422)
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
+        message = f"{request.method} {request.url.path}: {error.detail}."
+        return JSONResponse(
+            error_body(code, message, "See the service's /docs for its calls."), error.status_code
+        )
+
+    @app.exception_handler(Exception)
+    def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return JSONResponse(error_body(*explain(error)), 500)

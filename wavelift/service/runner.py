@@ -1,0 +1,254 @@
+"""Runs jobs on threads: idempotent submit, cooperative cancel, and going on after a restart."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from wavelift.service.errors import Conflict, InvalidRequest, explain
+from wavelift.service.jobs import JobError, JobState, JobStatus, JobStore, Progress, without_credentials
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=BaseModel)
+REPORT_EVERY_SECONDS = 1.0
+RATE_WINDOW_SECONDS = 10.0
+
+
+class Cancelled(Exception):
+    """Raised inside a handler at its next check after a cancel or a stop of the service."""
+
+
+@dataclass
+class _Live:
+    stop: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+    spec: dict[str, Any] = field(default_factory=dict)
+    step: str = ""
+    progress: Progress = field(default_factory=Progress)
+    saved_at: float = 0.0
+    samples: deque[tuple[float, int]] = field(default_factory=deque)
+
+
+class JobContext(Generic[S]):
+    """A handler's view of its job."""
+
+    def __init__(self, key: str, attempt: int, model: type[S], live: _Live, store: JobStore) -> None:
+        self.key = key
+        self.attempt = attempt
+        self._model = model
+        self._live = live
+        self._store = store
+
+    @property
+    def spec(self) -> S:
+        """The spec as it is now: a resubmission may have replaced its credentials meanwhile."""
+        return self._model.model_validate(self._live.spec)
+
+    @property
+    def stop(self) -> threading.Event:
+        """Set when the handler has to end; for code that waits on something else."""
+        return self._live.stop
+
+    def check(self) -> None:
+        """Raises `Cancelled` when the job has to end."""
+        if self._live.stop.is_set():
+            raise Cancelled(self.key)
+
+    def step(self, name: str) -> None:
+        self._live.step = name
+        self._store.report(self.key, name, self._live.progress)
+
+    def progress(self, *, total: int, done: int, wire: int = 0) -> None:
+        """Report bytes. The rate is that of the last ten seconds, so a stall shows."""
+        live = self._live
+        now = time.monotonic()
+        live.samples.append((now, done))
+        while len(live.samples) > 2 and now - live.samples[0][0] > RATE_WINDOW_SECONDS:
+            live.samples.popleft()
+        since, before = live.samples[0]
+        rate = max(0.0, (done - before) / (now - since)) if now - since > 0.05 else 0.0
+        eta = (total - done) / rate if rate > 0 else None
+        live.progress = Progress(
+            total_bytes=total, done_bytes=done, wire_bytes=wire, bytes_per_second=rate, eta_seconds=eta
+        )
+        if now - live.saved_at >= REPORT_EVERY_SECONDS or done >= total:
+            live.saved_at = now
+            self._store.report(self.key, live.step, live.progress)
+
+
+@dataclass(frozen=True)
+class JobKind(Generic[S]):
+    """A kind of job: its spec (a pydantic model with `kind`) and what runs it."""
+
+    name: str
+    model: type[S]
+    run: Callable[[JobContext[S]], Mapping[str, Any]]
+
+
+class JobRunner:
+    """Worker threads over a `JobStore`. `start()` also picks up what a former process left behind."""
+
+    def __init__(self, store: JobStore, kinds: list[JobKind[Any]], workers: int = 4) -> None:
+        self._store = store
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._lock = threading.RLock()
+        self._live: dict[str, _Live] = {}
+        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"job-{n}", daemon=True) for n in range(workers)
+        ]
+
+    def start(self) -> None:
+        for key in self._store.in_state(JobState.RUNNING):
+            log.info("job %s was running when the service ended: it goes on", key)
+            self._store.transition(key, JobState.QUEUED)
+        for key in self._store.in_state(JobState.QUEUED):
+            if self._store.cancel_requested(key):
+                self._store.transition(key, JobState.CANCELLED)
+            else:
+                self._queue.put(key)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End the workers; unfinished jobs stay queued in the store and go on at the next start."""
+        self._stopping.set()
+        with self._lock:
+            for live in self._live.values():
+                live.stop.set()
+        for _ in self._threads:
+            self._queue.put(None)
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def submit(self, key: str, spec: Mapping[str, Any]) -> tuple[JobStatus, bool]:
+        """(status, new). Raises `InvalidRequest`, `Conflict` when the key belongs to another spec."""
+        kind = self._kinds.get(str(spec.get("kind")))
+        if kind is None:
+            raise InvalidRequest(
+                f"There is no job kind {spec.get('kind')!r}.",
+                f"Use one of: {', '.join(sorted(self._kinds))}.",
+            )
+        try:
+            parsed: dict[str, Any] = kind.model.model_validate(spec).model_dump(mode="json")
+        except ValidationError as error:
+            raise InvalidRequest(
+                f"The spec of job {key!r} is not valid: {_first(error)}.", "Correct it."
+            ) from None
+        with self._lock:
+            known = self._store.find(key)
+            if known is None:
+                status = self._store.add(key, parsed)
+                self._queue.put(key)
+                return status, True
+            if without_credentials(self._store.spec(key)) != without_credentials(parsed):
+                raise Conflict(
+                    f"Job {key!r} exists with another spec.", "Use another key, or the same spec as before."
+                )
+            self._store.replace_spec(key, parsed)
+            if key in self._live:
+                self._live[key].spec = parsed
+            if known.state in (JobState.FAILED, JobState.CANCELLED):
+                known = self._store.transition(key, JobState.QUEUED)
+                self._queue.put(key)
+            return self._current(known), False
+
+    def get(self, key: str) -> JobStatus:
+        """Raises `NotFound`."""
+        return self._current(self._store.get(key))
+
+    def all(self) -> list[JobStatus]:
+        return [self._current(job) for job in self._store.all()]
+
+    def cancel(self, key: str) -> JobStatus:
+        """Cancel and wait until the handler has ended. Raises `NotFound`. Harmless on a finished job."""
+        with self._lock:
+            job = self._store.get(key)
+            if job.state.final:
+                return job
+            self._store.request_cancel(key)
+            if job.state is JobState.QUEUED:
+                return self._store.transition(key, JobState.CANCELLED)
+            live = self._live.get(key)
+        if live is not None:
+            live.stop.set()
+            live.done.wait()
+        return self._store.get(key)
+
+    def forget(self, keys: list[str]) -> None:
+        """Cancel these jobs and remove every trace of them."""
+        for key in keys:
+            self.cancel(key)
+            with self._lock:
+                self._store.remove(key)
+
+    def spec(self, key: str) -> dict[str, Any]:
+        """For the service itself; holds credentials."""
+        return self._store.spec(key)
+
+    def _current(self, job: JobStatus) -> JobStatus:
+        live = self._live.get(job.key)
+        if live is None or job.state is not JobState.RUNNING:
+            return job
+        return job.model_copy(update={"step": live.step, "progress": live.progress})
+
+    def _work(self) -> None:
+        while (key := self._queue.get()) is not None:
+            with self._lock:
+                job = self._store.find(key)
+                # Cancelled while it waited, forgotten, or queued twice.
+                if job is None or job.state is not JobState.QUEUED or self._stopping.is_set():
+                    continue
+                job = self._store.transition(key, JobState.RUNNING)
+                live = _Live(spec=self._store.spec(key))
+                self._live[key] = live
+            try:
+                self._run(job, live)
+            finally:
+                with self._lock:
+                    # A resubmission may have put a new attempt here already.
+                    if self._live.get(key) is live:
+                        del self._live[key]
+                live.done.set()
+
+    def _run(self, job: JobStatus, live: _Live) -> None:
+        kind = self._kinds[job.kind]
+        context: JobContext[Any] = JobContext(job.key, job.attempt, kind.model, live, self._store)
+        try:
+            result = dict(kind.run(context))
+        except Cancelled:
+            self._finish_stopped(job.key)
+        except Exception as error:
+            code, message, remedy = explain(error)
+            if code == "internal":
+                log.exception("job %s failed", job.key)
+            else:
+                log.warning("job %s failed: %s: %s", job.key, code, message)
+            self._store.report(job.key, live.step, live.progress)
+            self._store.transition(
+                job.key, JobState.FAILED, error=JobError(code=code, message=message, remedy=remedy)
+            )
+        else:
+            self._store.report(job.key, live.step, live.progress)
+            self._store.transition(job.key, JobState.SUCCEEDED, result=result)
+
+    def _finish_stopped(self, key: str) -> None:
+        cancelled = self._store.cancel_requested(key)
+        self._store.transition(key, JobState.CANCELLED if cancelled else JobState.QUEUED)
+
+
+def _first(error: ValidationError) -> str:
+    # Only place and reason: the input itself may be a credential.
+    detail = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
