@@ -1,0 +1,105 @@
+"""`python -m demo`: what `make demo`, `make up`, `make down` run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from demo.machine.change import write_generation
+from demo.processes import StackError
+from demo.run import run_wave, summary
+from demo.show import Progress, show_summary
+from demo.stack import DEFAULT_STATE, REPO, Stack, find, launch
+from wavelift.manifest.load import load
+
+_UI_PORT = 8080
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0 only if what was asked for was done; for `run`: if every instance was verified."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description="The main job on one machine.")
+    parser.add_argument("command", choices=("run", "up", "down"))
+    parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of the running stack")
+    parser.add_argument("--manifest", type=Path, default=REPO / "manifests" / "demo.yaml")
+    parser.add_argument("--json", type=Path, help="write the summary there as well")
+    given = parser.parse_args(argv)
+    console = Console()
+    try:
+        if given.command == "down":
+            return _down(console, given.state)
+        if given.command == "up":
+            _print_login(console, _running(console, given.state, _UI_PORT))
+            return 0
+        return _run(console, given.state, given.manifest, given.json)
+    except (StackError, httpx.HTTPError, TimeoutError) as error:
+        console.print(f"[bold red]failed:[/] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        return 130
+
+
+def _running(console: Console, state: Path, port: int) -> Stack:
+    return find(state) or launch(state, say=lambda text: console.print(f"- {text}", highlight=False), port=port)
+
+
+def _down(console: Console, state: Path) -> int:
+    stack = find(state)
+    if stack is None:
+        console.print("nothing is running")
+        return 0
+    killed = stack.stop()
+    console.print(f"stopped{'; had to kill ' + ', '.join(killed) if killed else ''}")
+    return 0
+
+
+def _run(console: Console, state: Path, manifest_file: Path, json_file: Path | None) -> int:
+    stays = find(state) is not None
+    stack = _running(console, state, 0)
+    try:
+        return _migrate(console, stack, manifest_file, json_file)
+    finally:
+        if stays:
+            _print_login(console, stack)
+        elif killed := stack.stop():
+            console.print(f"had to kill {', '.join(killed)}")
+
+
+def _migrate(console: Console, stack: Stack, manifest_file: Path, json_file: Path | None) -> int:
+    manifest = load(manifest_file)
+    api = stack.airflow()
+    console.print(f"- triggering wave {manifest.wave} at {stack.airflow_url}", highlight=False)
+
+    def change_source(_migration: str, step: str) -> None:
+        # The source lives on: its data disk changes after the full copy, for the incremental cycle to find.
+        if step == "full_copy":
+            write_generation(stack.data_disk, 2)
+
+    with Progress(console) as progress:
+        result = run_wave(api, manifest, on_change=progress.update, on_step_done=change_source)
+    summaries = [summary(api, view, result.run_id) for view in result.views.values()]
+    for each in summaries:
+        if each["migration"] not in result.errors:
+            show_summary(console, each)
+    for name, error in result.errors.items():
+        console.print(f"[bold red]{name} failed[/] in {error}", highlight=False)
+    if json_file:
+        document = {"run_id": result.run_id, "state": result.state, "migrations": summaries, "errors": result.errors}
+        json_file.write_text(json.dumps(document, indent=2))
+    console.print(f"wave {manifest.wave}: {'verified' if result.verified else result.state}")
+    return 0 if result.verified else 1
+
+
+def _print_login(console: Console, stack: Stack) -> None:
+    console.print(
+        f"Airflow UI: {stack.airflow_url}   user: admin   password: {stack.secrets.airflow_password}", highlight=False
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

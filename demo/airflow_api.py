@@ -1,0 +1,80 @@
+"""The few calls of Airflow's REST API that the demo makes, as anybody else would make them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+
+class AirflowApi:
+    """Signs in with user and password; every call raises httpx.HTTPStatusError with Airflow's own words."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url, timeout=30.0, trust_env=False)
+        answer = self._http.post("/auth/token", json={"username": user, "password": password})
+        answer.raise_for_status()
+        self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def get(self, path: str, **params: Any) -> Any:
+        answer = self._http.get(f"/api/v2{path}", params=params)
+        answer.raise_for_status()
+        return answer.json()
+
+    def find(self, path: str, **params: Any) -> Any | None:
+        """Like get, None for 404."""
+        answer = self._http.get(f"/api/v2{path}", params=params)
+        if answer.status_code == 404:
+            return None
+        answer.raise_for_status()
+        return answer.json()
+
+    def set_connection(self, connection: dict[str, Any]) -> None:
+        """Create it, or replace what is there."""
+        answer = self._http.post("/api/v2/connections", json=connection)
+        if answer.status_code == 409:
+            path = f"/api/v2/connections/{connection['connection_id']}"
+            answer = self._http.patch(path, json=connection)
+        answer.raise_for_status()
+
+    def wait_for_dag(self, dag_id: str, seconds: float = 120.0) -> None:
+        """Until Airflow has parsed it. Raises TimeoutError with Airflow's import errors."""
+        deadline = time.monotonic() + seconds
+        while self.find(f"/dags/{dag_id}") is None:
+            if time.monotonic() > deadline:
+                errors = self.get("/importErrors")["import_errors"]
+                reasons = "\n".join(error["stack_trace"] for error in errors) or "no import error is reported"
+                raise TimeoutError(f"Airflow has no DAG {dag_id} after {seconds:.0f} s: {reasons}")
+            time.sleep(0.5)
+
+    def trigger(self, dag_id: str, run_id: str) -> None:
+        body = {"logical_date": None, "dag_run_id": run_id}
+        answer = self._http.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body)
+        answer.raise_for_status()
+
+    def run_state(self, dag_id: str, run_id: str) -> str | None:
+        run = self.find(f"/dags/{dag_id}/dagRuns/{run_id}")
+        return str(run["state"]) if run else None
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """By task id, the task instances of a run; empty while there is no such run."""
+        found = self.find(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)
+        return {each["task_id"]: each for each in found["task_instances"]} if found else {}
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any | None:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        found = self.find(path, deserialize=False, stringify=False)
+        return found["value"] if found else None
+
+    def error_of(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> str:
+        """The error lines of a failed attempt, from its log."""
+        log = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}", full_content=True)
+        messages = []
+        for entry in log["content"]:
+            if not isinstance(entry, dict):
+                continue
+            details = entry.get("error_detail") or []
+            messages += [str(each.get("exc_value", "")) for each in details]
+        return "\n".join(messages[:1]) or "no error in the log"

@@ -1,0 +1,307 @@
+"""Everything a migration needs, on this machine: local cloud, source with its agent, Airflow. Start, find, stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+from alibabacloud_ecs20140526 import models
+from alibabacloud_ecs20140526.client import Client
+from alibabacloud_tea_openapi.utils_models import Config
+
+from demo.airflow_api import AirflowApi
+from demo.machine import build
+from demo.processes import StackError, Started, first_json_line, log_tail, start, stop
+from demo.secrets import StackSecrets
+
+REPO = Path(__file__).resolve().parent.parent
+HOME = REPO / ".wavelift"
+BUILD = HOME / "build"
+DEFAULT_STATE = HOME / "stack"
+SECURITY_GROUP = "wavelift-demo"
+SERVED_PORT = 8080
+_AIRFLOW_PARTS = ("scheduler", "dag-processor", "triggerer")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack, as its file describes it."""
+
+    state: Path
+    airflow_url: str
+    cloud_endpoint: str
+    agent_url: str
+    processes: tuple[Started, ...]
+
+    @property
+    def secrets(self) -> StackSecrets:
+        return StackSecrets.of(self.state / "secrets.json")
+
+    @property
+    def data_disk(self) -> Path:
+        """The source's data disk, which the demo changes as a running server would."""
+        return self.state / "source" / "data.img"
+
+    @property
+    def evidence(self) -> Path:
+        return self.state / "evidence"
+
+    def airflow(self) -> AirflowApi:
+        return AirflowApi(self.airflow_url, "admin", self.secrets.airflow_password)
+
+    def cloud(self) -> Client:
+        """The real ECS SDK, pointed at this stack's cloud."""
+        return ecs_client(self.cloud_endpoint, self.secrets)
+
+    def running(self) -> bool:
+        return all(process.alive() for process in self.processes)
+
+    def stop(self) -> list[str]:
+        """End everything it started; returns what did not end by itself."""
+        killed = stop(self.processes, leftovers_under=self.state)
+        _file(self.state).unlink(missing_ok=True)
+        return killed
+
+
+def find(state: Path = DEFAULT_STATE) -> Stack | None:
+    """The stack that was left running there, None when there is none; remains of a dead one are ended."""
+    if not _file(state).exists():
+        return None
+    raw = json.loads(_file(state).read_text())
+    processes = tuple(Started(**each) for each in raw.pop("processes"))
+    stack = Stack(state=state, processes=processes, **raw)
+    if stack.running():
+        return stack
+    stack.stop()
+    return None
+
+
+def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | None = None, port: int = 0) -> Stack:
+    """Start a fresh stack; whatever an earlier one left in `state` is removed. Raises StackError."""
+    if find(state) is not None:
+        raise StackError(f"A stack already runs in {state}; stop it with `make down`.")
+    shutil.rmtree(state, ignore_errors=True)
+    secrets = StackSecrets.of(state / "secrets.json")
+    started: list[Started] = []
+    try:
+        say("building the demo source machine (a minute or two the first time)")
+        machine = build(BUILD / "machine")
+        source = state / "source"
+        source.mkdir()
+        for disk in (machine.system, machine.data):
+            subprocess.run(["cp", "--sparse=always", "--reflink=auto", disk, source / disk.name], check=True)
+
+        say("starting the local cloud")
+        endpoint = _start_cloud(state, secrets, started)
+        _prepare_network(endpoint, secrets)
+        say("starting the agent beside the source's disks")
+        agent = _start_agent(state, secrets, started, {"system": machine.system.name, "data": machine.data.name})
+        say("starting Airflow")
+        url = _start_airflow(state, secrets, started, manifests or REPO / "manifests", port or _free_port())
+        stack = Stack(state, url, endpoint, agent, tuple(started))
+        _set_connections(stack)
+    except BaseException:
+        stop(started, leftovers_under=state)
+        raise
+    raw = asdict(stack)
+    del raw["state"]
+    _file(state).write_text(json.dumps(raw))
+    return stack
+
+
+def ecs_client(endpoint: str, secrets: StackSecrets) -> Client:
+    return Client(
+        Config(
+            access_key_id=secrets.access_key_id,
+            access_key_secret=secrets.access_key_secret,
+            region_id="cn-local",
+            endpoint=endpoint,
+            protocol="http",
+            no_proxy="127.0.0.1",
+        )
+    )
+
+
+def _file(state: Path) -> Path:
+    return state / "stack.json"
+
+
+def _start_cloud(state: Path, secrets: StackSecrets, started: list[Started]) -> str:
+    process = start(
+        "localcloud",
+        [
+            *_wavelift("localcloud"),
+            *("--state", str(state / "cloud"), "--listen", "127.0.0.1:0", "--profile", "fast"),
+            *("--access-key", f"{secrets.access_key_id}:{secrets.access_key_secret}"),
+            "--allow-host-instances",
+        ],
+        _environment(),
+        state / "log" / "localcloud.log",
+        state,
+    )
+    started.append(process)
+    return str(first_json_line(process)["endpoint"]).removeprefix("http://")
+
+
+def _prepare_network(endpoint: str, secrets: StackSecrets) -> None:
+    """What a customer has before a migration: a security group that opens the ports of the service."""
+    cloud = ecs_client(endpoint, secrets)
+    vpcs = cloud.describe_vpcs(models.DescribeVpcsRequest(region_id="cn-local")).body.vpcs.vpc
+    group = cloud.create_security_group(
+        models.CreateSecurityGroupRequest(
+            region_id="cn-local", vpc_id=vpcs[0].vpc_id, security_group_name=SECURITY_GROUP
+        )
+    ).body.security_group_id
+    cloud.authorize_security_group(
+        models.AuthorizeSecurityGroupRequest(
+            region_id="cn-local",
+            security_group_id=group,
+            ip_protocol="tcp",
+            port_range=f"{SERVED_PORT}/{SERVED_PORT}",
+            source_cidr_ip="0.0.0.0/0",
+        )
+    )
+
+
+def _start_agent(state: Path, secrets: StackSecrets, started: list[Started], disks: dict[str, str]) -> str:
+    token = state / "agent.token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.agent_token)
+    process = start(
+        "agent",
+        [
+            *_wavelift("agent"),
+            *("--listen", "127.0.0.1:0", "--state", str(state / "agent"), "--token-file", str(token)),
+            *(part for name, file in disks.items() for part in ("--disk", f"{name}={state / 'source' / file}")),
+        ],
+        _environment(),
+        state / "log" / "agent.log",
+        state,
+    )
+    started.append(process)
+    return str(first_json_line(process)["url"])
+
+
+def _start_airflow(state: Path, secrets: StackSecrets, started: list[Started], manifests: Path, port: int) -> str:
+    url = f"http://127.0.0.1:{port}"
+    home = state / "airflow"
+    home.mkdir()
+    passwords = home / "passwords.json"
+    passwords.touch(mode=0o600)
+    passwords.write_text(json.dumps({"admin": secrets.airflow_password}))
+    env = {
+        **_environment(),
+        "AIRFLOW_HOME": str(REPO),
+        "AIRFLOW_CONFIG": str(REPO / "airflow.cfg"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_LOG_TARGET": "stdout",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.jwt_secret,
+        "AIRFLOW__API__SECRET_KEY": secrets.api_secret_key,
+        "AIRFLOW__CORE__FERNET_KEY": secrets.fernet_key,
+        "AIRFLOW__WAVELIFT__MANIFESTS_DIR": str(manifests),
+        "AIRFLOW__WAVELIFT__EVIDENCE_DIR": str(state / "evidence"),
+    }
+    log = state / "log"
+    airflow = str(Path(sys.executable).with_name("airflow"))
+    with (log / "airflow-migrate.log").open("wb") as output:
+        migrated = subprocess.run([airflow, "db", "migrate"], env=env, stdout=output, stderr=output, cwd=state)
+    if migrated.returncode:
+        reason = log_tail(log / "airflow-migrate.log")
+        raise StackError(f"Airflow's database could not be made; {log}/airflow-migrate.log ends with:\n{reason}")
+    api = start("airflow api-server", [airflow, "api-server"], env, log / "airflow-api-server.log", state)
+    started.append(api)
+    for part in _AIRFLOW_PARTS:
+        started.append(start(f"airflow {part}", [airflow, part], env, log / f"airflow-{part}.log", state))
+    _wait_healthy(url, api)
+    return url
+
+
+def _wait_healthy(url: str, api: Started, seconds: float = 180.0) -> None:
+    deadline = time.monotonic() + seconds
+    parts: dict[str, str] = {}
+    while time.monotonic() < deadline and api.alive():
+        try:
+            answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=5.0, trust_env=False)
+            parts = {name: str(part.get("status")) for name, part in answer.json().items()}
+        except (httpx.HTTPError, ValueError):
+            parts = {}
+        wanted = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        if all(parts.get(name) == "healthy" for name in wanted):
+            return
+        time.sleep(0.5)
+    raise StackError(
+        f"Airflow is not healthy ({parts or 'no answer'}); {api.log} ends with:\n{log_tail(Path(api.log))}"
+    )
+
+
+def _set_connections(stack: Stack) -> None:
+    """What a user would enter once under Admin > Connections."""
+    api, secrets = stack.airflow(), stack.secrets
+    host, _, port = stack.agent_url.removeprefix("http://").rpartition(":")
+    api.set_connection(
+        {
+            "connection_id": "wavelift_agent",
+            "conn_type": "wavelift_agent",
+            "schema": "http",
+            "host": host,
+            "port": int(port),
+            "password": secrets.agent_token,
+        }
+    )
+    api.set_connection(
+        {
+            "connection_id": "wavelift_cloud",
+            "conn_type": "wavelift_alibaba",
+            "login": secrets.access_key_id,
+            "password": secrets.access_key_secret,
+            "extra": json.dumps(cloud_extra(stack)),
+        }
+    )
+
+
+def cloud_extra(stack: Stack) -> dict[str, object]:
+    """The extra fields of the cloud connection."""
+    return {
+        "endpoint": stack.cloud_endpoint,
+        "protocol": "http",
+        "region": "cn-local",
+        "zone": "cn-local-a",
+        "poll_seconds": 2,
+        "gateway_image": "host-linux",
+        "gateway_instance_type": "ecs.g7.large",
+        "gateway_security_group": "sg-local-default",
+        "gateway_secret": stack.secrets.gateway_secret,
+        "gateway_command": f"env LIBGUESTFS_CACHEDIR={BUILD} {_wavelift()[0]}",
+    }
+
+
+def _wavelift(*arguments: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("wavelift")), *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """Ours without Airflow's variables, which would override the repository's own configuration."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    return {**env, "PYTHONUNBUFFERED": "1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,84 @@
+"""Airflow connections as clients: the agent's REST service and the cloud's backend. Secrets stay in here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseHook, Connection
+
+from storage_backends.base import BootableBackend
+from storage_backends.registry import open_backend
+from wavelift.service.client import ServiceClient
+
+AGENT_TYPE = "wavelift_agent"
+CLOUD_TYPE = "wavelift_alibaba"
+
+
+def agent_address(connection: Connection) -> tuple[str, str]:
+    """URL and token of an agent connection."""
+    scheme = connection.schema or "http"
+    return f"{scheme}://{connection.host}:{connection.port}", connection.password or ""
+
+
+def backend_of(connection: Connection, name: str, region: str, zone: str) -> BootableBackend:
+    """The backend behind a cloud connection. Raises BackendError naming a missing field."""
+    return open_backend(
+        name,
+        connection_id=connection.conn_id,
+        login=connection.login or "",
+        password=connection.password or "",
+        extra=connection.extra_dejson,
+        region=region,
+        zone=zone,
+    )
+
+
+class AgentHook(BaseHook):
+    """Connection type wavelift_agent: host, port, token (password), schema http or https."""
+
+    conn_type = AGENT_TYPE
+    conn_name_attr = "agent_conn_id"
+    default_conn_name = "wavelift_agent"
+    hook_name = "Wavelift agent"
+
+    def __init__(self, agent_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.agent_conn_id = agent_conn_id
+
+    def get_conn(self) -> ServiceClient:
+        return ServiceClient(*agent_address(self.get_connection(self.agent_conn_id)))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """For the UI's Test button: the agent answers, takes the token, and offers these disks."""
+        try:
+            with self.get_conn() as agent:
+                disks = agent.get("/v1/disks")
+        except Exception as error:  # noqa: BLE001 - the button shows whatever went wrong
+            return False, str(error)
+        return True, f"The agent offers {len(disks)} disk(s): {', '.join(disk['id'] for disk in disks)}"
+
+
+class CloudHook(BaseHook):
+    """Connection type wavelift_alibaba: access key id (login) and secret (password), endpoint and gateway in extra."""
+
+    conn_type = CLOUD_TYPE
+    conn_name_attr = "cloud_conn_id"
+    default_conn_name = "wavelift_cloud"
+    hook_name = "Wavelift: Alibaba Cloud"
+
+    def __init__(self, cloud_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.cloud_conn_id = cloud_conn_id
+
+    def get_conn(self, name: str = "alibaba", region: str = "", zone: str = "") -> BootableBackend:
+        connection = self.get_connection(self.cloud_conn_id)
+        extra: dict[str, Any] = connection.extra_dejson
+        return backend_of(connection, name, region or extra.get("region", ""), zone or extra.get("zone", ""))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """For the UI's Test button: endpoint, access key, region and zone (both from extra) are right."""
+        try:
+            self.get_conn().check_access()
+        except Exception as error:  # noqa: BLE001 - the button shows whatever went wrong
+            return False, str(error)
+        return True, "The cloud accepts the access key and knows the region and zone"

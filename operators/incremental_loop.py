@@ -1,0 +1,55 @@
+"""Sync cycles after the full copy: wait, send what changed, verify, snapshot, and write down what happened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+from operators.replicate import replicate
+from operators.run import MigrationRun
+from operators.snapshot import take_snapshots
+from operators.step import Event, Outcome, StepOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# The cycles done and the time of the next one outlive retries here, unlike an XCom.
+_STATE = "loop"
+
+
+class IncrementalLoopOperator(StepOperator):
+    """As many cycles as the manifest says. The result lists the record of each."""
+
+    def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
+        store = context["task_state_store"]
+        backend = run.backend()
+        sync = run.migration.sync
+        stored: Any = store.get(_STATE)
+        state: dict[str, Any] = stored or {"cycles": [], "next": _in(sync.interval)}
+        store.set(_STATE, state)
+        while len(state["cycles"]) < sync.cycles:
+            start = datetime.fromisoformat(state["next"])
+            if datetime.now(UTC) < start:
+                return DateTimeTrigger(moment=start)
+            generation = len(state["cycles"]) + 2
+            record = replicate(self, run, backend, generation, base=generation - 1, event=event)
+            if not isinstance(record, dict):
+                return record
+            taken = take_snapshots(self, run, backend, generation)
+            if not isinstance(taken, dict):
+                return taken
+            # Lag: how old the oldest change not yet in the cloud can be now, the migration's RPO.
+            lag = (datetime.now(UTC) - start).total_seconds()
+            state = {
+                "cycles": [*state["cycles"], {**record, "snapshots": taken, "lag_seconds": round(lag, 1)}],
+                "next": _in(sync.interval),
+            }
+            store.set(_STATE, state)
+            self.log.info("cycle %d: %s", generation, state["cycles"][-1])
+        return {"cycles": state["cycles"]}
+
+
+def _in(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()

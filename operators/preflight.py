@@ -1,0 +1,90 @@
+"""Everything that can be known beforehand, reported all at once, before anything is created."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from operators.run import MigrationRun, offered_disks
+from operators.step import Event, Outcome, StepFailed, StepOperator
+from storage_backends.errors import BackendError
+from wavelift import __version__
+from wavelift.manifest.plan import GIB, smallest_gib, volume_gib
+from wavelift.service.errors import WaveliftError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PreflightFailed(StepFailed):
+    """One or more findings that would stop the migration; the message lists them all, each with its remedy."""
+
+    default_code = "invalid"
+
+
+class PreflightOperator(StepOperator):
+    """Agent, disks, volumes, credentials, zone, network, instance types and gateway image."""
+
+    def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
+        sizes, findings = self._source(run)
+        findings += self._cloud(run)
+        if findings:
+            listed = "\n".join(f"{number}. {finding}" for number, finding in enumerate(findings, 1))
+            raise PreflightFailed(
+                f"preflight of {run.manifest.wave}/{run.migration.name} found {len(findings)} problem(s):\n{listed}\n",
+                "mend what is listed and trigger the migration again; nothing was created.",
+            )
+        target = run.migration.target
+        return {
+            "disks": sizes,
+            "volumes_gib": {disk.id: volume_gib(target, disk, sizes[disk.id]) for disk in run.disks},
+            "source_bytes": sum(sizes.values()),
+        }
+
+    def _source(self, run: MigrationRun) -> tuple[dict[str, int], list[str]]:
+        """Sizes in bytes by disk, and what is wrong on the source side."""
+        connection = run.migration.source.agent
+        try:
+            with run.agent() as agent:
+                version = agent.health()["version"]
+                offered = offered_disks(agent)
+        except WaveliftError as error:
+            return {}, [f"Agent (connection {connection}): [{error.code}] {error.message} What to do: {error.remedy}"]
+        findings = []
+        if version.split(".")[:2] != __version__.split(".")[:2]:
+            findings.append(f"The agent runs version {version}, the orchestrator {__version__}; upgrade the older one.")
+        sizes: dict[str, int] = {}
+        for disk in run.disks:
+            if disk.id not in offered:
+                names = ", ".join(sorted(offered)) or "none"
+                findings.append(
+                    f"Disk {disk.id} is not offered by the agent (connection {connection}); it offers: {names}. "
+                    "Correct source.disks in the manifest, or start the agent with this disk."
+                )
+                continue
+            sizes[disk.id] = int(offered[disk.id]["size"])
+            findings += self._volume(run, disk.id, disk.volume_gib, sizes[disk.id], disk.boot)
+        return sizes, findings
+
+    def _volume(self, run: MigrationRun, disk: str, gib: int | None, size: int, boot: bool) -> list[str]:
+        smallest = smallest_gib(run.migration.target, boot=boot)
+        if gib is None:
+            return []
+        if gib * GIB < size:
+            return [
+                f"Disk {disk} has {size} bytes, its volume would have {gib} GiB ({gib * GIB} bytes) and be too small. "
+                f"Set volume_gib of {disk} to {-(-size // GIB)} or more, or leave it out."
+            ]
+        if gib < smallest:
+            return [
+                f"volume_gib of {disk} is {gib}, the disk category needs at least {smallest}. Raise or leave it out."
+            ]
+        return []
+
+    def _cloud(self, run: MigrationRun) -> list[str]:
+        connection = run.manifest.cloud.connection
+        try:
+            backend = run.backend()
+            backend.check_access()
+            return list(backend.check_target(run.instance_spec("", 0)))
+        except BackendError as error:
+            return [f"Cloud (connection {connection}): [{error.code}] {error.message} What to do: {error.remedy}"]

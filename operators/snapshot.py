@@ -1,0 +1,30 @@
+"""A snapshot of every replica volume: a generation made permanent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from operators.run import MigrationRun
+from operators.step import Event, Outcome, StepOperator
+from storage_backends.base import BootableBackend, Role
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+def take_snapshots(step: StepOperator, run: MigrationRun, backend: BootableBackend, generation: int) -> Outcome:
+    """A trigger while one of them is under way; their ids by disk once all are finished."""
+    snapshots = {
+        disk.id: backend.snapshot(run.volume(backend, disk.id).id, run.labels(Role.REPLICA, disk.id, generation))
+        for disk in run.disks
+    }
+    pending = step.wait_for(run, list(snapshots.values()))
+    return pending or {disk: snapshot.id for disk, snapshot in snapshots.items()}
+
+
+class SnapshotOperator(StepOperator):
+    """Generation 1 after the full copy; the incremental loop takes those of its own cycles."""
+
+    def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
+        taken = take_snapshots(self, run, run.backend(), generation=1)
+        return {"generation": 1, "snapshots": taken} if isinstance(taken, dict) else taken

@@ -1,0 +1,193 @@
+"""Waiting without a worker slot. Triggers are stateless: they look, and report that it is worth looking again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from operators.checks import CheckOutcome, evaluate
+from operators.hooks import agent_address, backend_of
+from storage_backends.base import BootableBackend, Kind, Labels, Role, State
+from storage_backends.errors import BackendError
+from wavelift.manifest.schema import Check
+from wavelift.service.client import AsyncServiceClient, ServiceError, ServiceUnreachable
+from wavelift.service.jobs import JobStatus
+
+JOB_POLL_SECONDS = 2.0
+# A service that restarts is back within this time; after it the task itself finds out and reports.
+UNREACHABLE_SECONDS = 60.0
+PROGRESS_KEY = "progress"
+
+
+async def _backend(cloud: Mapping[str, Any]) -> BootableBackend:
+    connection = await BaseHook.aget_connection(cloud["connection"])
+    return backend_of(connection, cloud["backend"], cloud["region"], cloud["zone"])
+
+
+class JobTrigger(BaseTrigger):
+    """Waits for a job of an agent or gateway to end, and publishes its progress as the XCom `progress`."""
+
+    def __init__(
+        self,
+        job: str,
+        agent: str | None = None,
+        cloud: dict[str, Any] | None = None,
+        labels: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.job = job
+        self.agent = agent
+        self.cloud = cloud
+        self.labels = labels
+
+    @classmethod
+    def on_agent(cls, connection: str, job: str) -> JobTrigger:
+        return cls(job, agent=connection)
+
+    @classmethod
+    def on_gateway(cls, cloud: dict[str, Any], labels: Labels, job: str) -> JobTrigger:
+        return cls(job, cloud=cloud, labels=asdict(labels))
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "operators.triggers.JobTrigger",
+            {"job": self.job, "agent": self.agent, "cloud": self.cloud, "labels": self.labels},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        last_answer = time.monotonic()
+        async with await self._client() as client:
+            while True:
+                try:
+                    status = await client.job(self.job)
+                except ServiceUnreachable as error:
+                    self.log.warning("%s", error)
+                    if time.monotonic() - last_answer > UNREACHABLE_SECONDS:
+                        yield TriggerEvent({"job": self.job})
+                        return
+                except ServiceError as error:
+                    self.log.warning("%s", error)
+                    yield TriggerEvent({"job": self.job, "lost": error.http_status == 404})
+                    return
+                else:
+                    last_answer = time.monotonic()
+                    self._publish(status)
+                    if status.state.final:
+                        yield TriggerEvent({"job": self.job})
+                        return
+                await asyncio.sleep(JOB_POLL_SECONDS)
+
+    async def on_kill(self) -> None:
+        """The task was failed, cleared or its run deleted by a person: the job must not go on writing."""
+        async with await self._client() as client:
+            await client.cancel(self.job)
+
+    async def _client(self) -> AsyncServiceClient:
+        if self.agent is not None:
+            return AsyncServiceClient(*agent_address(await BaseHook.aget_connection(self.agent)))
+        if self.cloud is None or self.labels is None:
+            raise ValueError("a JobTrigger waits on an agent or on a gateway, and was told of neither")
+        backend, labels = await _backend(self.cloud), Labels(**self.labels)
+        gateways = await asyncio.to_thread(backend.list, _gateway_labels(labels), Kind.INSTANCE)
+        if not gateways:
+            raise ValueError(f"run {labels.run} has no gateway instance any more")
+        return AsyncServiceClient(backend.gateway_url(gateways[0]), backend.gateway_token(labels))
+
+    def _publish(self, status: JobStatus) -> None:
+        """For the UI, the REST API and the terminal: where the job stands now."""
+        task = self.task_instance
+        if task is None or status.progress is None:
+            return
+        progress = status.progress.model_dump()
+        BaseXCom.set(
+            key=PROGRESS_KEY,
+            value={"job": self.job, "step": status.step, "state": status.state.value, **progress},
+            dag_id=task.dag_id,
+            task_id=task.task_id,
+            run_id=task.run_id,
+            map_index=task.map_index if task.map_index is not None else -1,
+        )
+
+
+def _gateway_labels(labels: Labels) -> Labels:
+    return Labels(labels.wave, labels.migration, labels.run, Role.GATEWAY)
+
+
+class ResourceTrigger(BaseTrigger):
+    """Waits until none of some cloud resources is pending any more."""
+
+    def __init__(self, cloud: dict[str, Any], kind: str, ids: list[str]) -> None:
+        super().__init__()
+        self.cloud = cloud
+        self.kind = kind
+        self.ids = ids
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "operators.triggers.ResourceTrigger",
+            {"cloud": self.cloud, "kind": self.kind, "ids": self.ids},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        backend = await _backend(self.cloud)
+        waiting = list(self.ids)
+        while waiting:
+            await asyncio.sleep(backend.capabilities().poll_seconds)
+            try:
+                now = [await asyncio.to_thread(backend.get, Kind(self.kind), each) for each in waiting]
+            except BackendError as error:
+                # The step looks for itself and reports what is wrong, with the task's own retries.
+                self.log.warning("%s", error)
+                break
+            waiting = [resource.id for resource in now if resource.state is State.PENDING]
+        yield TriggerEvent({"kind": self.kind, "ids": self.ids})
+
+
+class BootTrigger(BaseTrigger):
+    """Watches an instance boot until every check holds, it is beyond hope, or the time is over."""
+
+    def __init__(
+        self, cloud: dict[str, Any], instance: str, address: str, checks: list[dict[str, Any]], seconds: float
+    ) -> None:
+        super().__init__()
+        self.cloud = cloud
+        self.instance = instance
+        self.address = address
+        self.checks = checks
+        self.seconds = seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "operators.triggers.BootTrigger",
+            {
+                "cloud": self.cloud,
+                "instance": self.instance,
+                "address": self.address,
+                "checks": self.checks,
+                "seconds": self.seconds,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        backend = await _backend(self.cloud)
+        checks = [Check.model_validate(check) for check in self.checks]
+        deadline = time.monotonic() + self.seconds
+        while time.monotonic() < deadline:
+            try:
+                console = await asyncio.to_thread(backend.console, self.instance)
+                outcome: CheckOutcome = await asyncio.to_thread(evaluate, checks, console, self.address)
+            except BackendError as error:
+                self.log.warning("%s", error)
+            else:
+                if outcome.passed or outcome.hopeless:
+                    yield TriggerEvent({"instance": self.instance, "watched": True})
+                    return
+            await asyncio.sleep(backend.capabilities().poll_seconds)
+        yield TriggerEvent({"instance": self.instance, "watched": True})
