@@ -1,0 +1,125 @@
+"""`wavelift localcloud`: an ECS of one's own, on this machine."""
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from wavelift.localcloud.entities import REGION
+from wavelift.localcloud.model.cloud import StateInUse
+from wavelift.localcloud.model.context import Options
+from wavelift.localcloud.server import LocalCloud
+from wavelift.localcloud.states import Profile
+
+KEY_FILE = "access-key.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="where everything is kept")
+    parser.add_argument(
+        "--listen",
+        type=_address,
+        default=("127.0.0.1", 0),
+        metavar="HOST:PORT",
+        help="port 0 is a free one (default: 127.0.0.1:0)",
+    )
+    parser.add_argument(
+        "--access-key",
+        type=_access_key,
+        action="append",
+        default=[],
+        metavar="ID:SECRET",
+        help="repeatable; without any, a key is made and kept in the state folder",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=[profile.value for profile in Profile],
+        default=Profile.FAST.value,
+        help="how long operations take (default: fast)",
+    )
+    parser.add_argument(
+        "--allow-host-instances",
+        action="store_true",
+        help="offer the image host-linux, whose user data runs as a script on THIS machine",
+    )
+    parser.add_argument(
+        "--image-from-data-snapshot",
+        choices=["allowed", "whitelist"],
+        default="allowed",
+        help="may a data disk's snapshot become an image's system disk, or does the account lack that right",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    options = Options(
+        profile=Profile(args.profile),
+        host_instances=args.allow_host_instances,
+        data_snapshot_images=args.image_from_data_snapshot == "allowed",
+    )
+    # Handlers, not a blocked mask: instances are children of this process and would inherit the mask.
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        state = args.state.resolve()
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys = dict(args.access_key) or kept_key(state)
+        local = LocalCloud(state, keys, options, args.listen)
+    except (StateInUse, OSError) as error:
+        print(f"wavelift localcloud: {error}", file=sys.stderr)
+        return 1
+    local.start()
+    first = next(iter(keys))
+    print(json.dumps({"endpoint": local.endpoint, "region": REGION, "access_key_id": first}), flush=True)
+    print(_hint(local.endpoint, first, None if args.access_key else state / KEY_FILE), file=sys.stderr, flush=True)
+    ended.wait()
+    local.stop()
+    return 0
+
+
+def kept_key(state: Path) -> dict[str, str]:
+    """The key of this state folder, made the first time."""
+    path = state / KEY_FILE
+    if not path.exists():
+        key = {"access_key_id": f"LOCAL{secrets.token_hex(8)}", "access_key_secret": secrets.token_urlsafe(24)}
+        partial = path.with_suffix(".partial")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(key, file)
+        partial.rename(path)
+    kept = json.loads(path.read_text())
+    return {kept["access_key_id"]: kept["access_key_secret"]}
+
+
+def _hint(endpoint: str, key: str, file: Path | None) -> str:
+    secret = f'json.load(open("{file}"))["access_key_secret"]' if file else '"..."'
+    return (
+        f"The local cloud listens on {endpoint}. Point an SDK at it:\n"
+        f'  Config(endpoint="{endpoint}", protocol="http", region_id="{REGION}",\n'
+        f'         access_key_id="{key}", access_key_secret={secret})'
+    )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host, int(port)
+
+
+def _access_key(text: str) -> tuple[str, str]:
+    identifier, colon, secret = text.partition(":")
+    if not colon or not identifier or not secret:
+        raise argparse.ArgumentTypeError("an access key is written ID:SECRET")
+    return identifier, secret
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="wavelift localcloud", description=__doc__)
+    add_arguments(parser)
+    sys.exit(run(parser.parse_args()))

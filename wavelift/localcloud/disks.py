@@ -1,0 +1,113 @@
+"""Disks and snapshots as sparse raw files.
+
+A copy is made under a temporary name, made durable, then renamed: a file under its own name is whole. On a filesystem
+with reflinks a copy costs nothing; elsewhere it costs the allocated data, and a snapshot of a disk in use holds up its
+machine and the reply for that long.
+"""
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+FICLONE = 0x40049409
+CHUNK = 64 * 1024 * 1024
+_NO_REFLINK = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS}
+
+
+class DiskFiles:
+    def __init__(self, state: Path) -> None:
+        self._disks = state / "disks"
+        self._snapshots = state / "snapshots"
+        for folder in (self._disks, self._snapshots):
+            folder.mkdir(exist_ok=True)
+            for left in folder.glob("*.partial"):
+                left.unlink()
+
+    def disk(self, identifier: str) -> Path:
+        return self._disks / f"{identifier}.raw"
+
+    def snapshot(self, identifier: str) -> Path:
+        return self._snapshots / f"{identifier}.raw"
+
+    def can_hold(self, size: int) -> bool:
+        """Does the filesystem take a file of this many bytes (sparse)?"""
+        probe = self._disks / f"probe-{os.getpid()}-{size}.partial"
+        try:
+            with probe.open("wb") as file:
+                os.truncate(file.fileno(), size)
+        except OSError as error:
+            if error.errno not in {errno.EFBIG, errno.EINVAL}:
+                raise
+            return False
+        finally:
+            probe.unlink(missing_ok=True)
+        return True
+
+    def create(self, target: Path, size: int, source: Path | None = None) -> None:
+        """Make `target`, empty or with the content of `source`, grown to `size` bytes. Harmless twice."""
+        if target.exists():
+            return
+        partial = target.with_suffix(".partial")
+        with partial.open("wb") as file:
+            if source is not None:
+                with source.open("rb") as origin:
+                    _copy(origin.fileno(), file.fileno())
+            if file.seek(0, os.SEEK_END) < size:
+                os.truncate(file.fileno(), size)
+            os.fsync(file.fileno())
+        partial.rename(target)
+        _sync_folder(target.parent)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+
+def _copy(source: int, target: int) -> None:
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+        return
+    except OSError as error:
+        if error.errno not in _NO_REFLINK:
+            raise
+    _copy_sparse(source, target)
+
+
+def _copy_sparse(source: int, target: int) -> None:
+    """Copy the data and leave the holes."""
+    size = os.fstat(source).st_size
+    os.truncate(target, size)
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(source, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            raise
+        position = os.lseek(source, start, os.SEEK_HOLE)
+        while start < position:
+            done = os.copy_file_range(source, target, min(CHUNK, position - start), start, start)
+            if done == 0:
+                raise OSError(errno.EIO, "the disk's file became shorter while it was copied")
+            start += done
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link(folder: Path, serial: str, disk: Path) -> None:
+    """Show a disk in a device folder, as udev shows one by the serial of its virtio device."""
+    place = folder / f"virtio-{serial}"
+    with suppress(FileExistsError):
+        place.symlink_to(disk)
+
+
+def unlink(folder: Path, serial: str) -> None:
+    (folder / f"virtio-{serial}").unlink(missing_ok=True)

@@ -1,0 +1,211 @@
+"""What the cloud keeps: plain values, stored as JSON, without behaviour."""
+
+import secrets
+import string
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+from wavelift.localcloud.states import DiskStatus, ImageStatus, InstanceStatus, SnapshotStatus, Status
+
+REGION = "cn-local"
+ZONES = ("cn-local-a", "cn-local-b")
+VPC = "vpc-local"
+VSWITCHES = {"vsw-local-a": "cn-local-a", "vsw-local-b": "cn-local-b"}
+DEFAULT_GROUP = "sg-local-default"
+HOST_IMAGE = "host-linux"
+GIB = 1024**3
+
+_ALPHABET = string.ascii_lowercase + string.digits
+DiskType = Literal["system", "data"]
+
+
+def new_id(prefix: str) -> str:
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(20))
+
+
+class Busy(BaseModel):
+    """An operation under way; survives a restart, so times are of the wall clock."""
+
+    started: float
+    due: float
+
+
+class Entity(BaseModel):
+    kind: ClassVar[str]
+    prefix: ClassVar[str]
+
+    id: str
+    created: float
+    name: str = ""
+    description: str = ""
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class Moving(Entity):
+    """An entity with a state. Each subclass narrows `status` to its own enum."""
+
+    busy: Busy | None = None
+
+    def state(self) -> Status:
+        raise NotImplementedError
+
+    def become(self, status: Status) -> None:
+        raise NotImplementedError
+
+
+class Disk(Moving):
+    kind: ClassVar[str] = "disk"
+    prefix: ClassVar[str] = "d-"
+
+    status: DiskStatus = DiskStatus.CREATING
+    zone: str
+    size: int
+    category: str
+    performance_level: str = ""
+    type: DiskType = "data"
+    source_snapshot: str = ""
+    image: str = ""
+    instance: str = ""
+    original_instance: str = ""
+    device: str = ""
+    delete_with_instance: bool = False
+    ever_attached: bool = False
+    attached_at: float = 0.0
+    detached_at: float = 0.0
+
+    @property
+    def serial(self) -> str:
+        return self.id.removeprefix("d-")
+
+    def state(self) -> Status:
+        return self.status
+
+    def become(self, status: Status) -> None:
+        self.status = DiskStatus(status)
+
+
+class Snapshot(Moving):
+    kind: ClassVar[str] = "snapshot"
+    prefix: ClassVar[str] = "s-"
+
+    status: SnapshotStatus = SnapshotStatus.PROGRESSING
+    disk: str
+    disk_size: int
+    disk_type: DiskType
+    copied: bool = False
+
+    def state(self) -> Status:
+        return self.status
+
+    def become(self, status: Status) -> None:
+        self.status = SnapshotStatus(status)
+
+
+class ImageDevice(BaseModel):
+    device: str
+    type: DiskType
+    snapshot: str
+    size: int
+
+
+class Image(Moving):
+    kind: ClassVar[str] = "image"
+    prefix: ClassVar[str] = "m-"
+
+    status: ImageStatus = ImageStatus.CREATING
+    owner: Literal["self", "system"] = "self"
+    architecture: str = "x86_64"
+    platform: str = "Others Linux"
+    devices: list[ImageDevice] = Field(default_factory=list)
+
+    @property
+    def system(self) -> ImageDevice | None:
+        return next((d for d in self.devices if d.type == "system"), None)
+
+    def state(self) -> Status:
+        return self.status
+
+    def become(self, status: Status) -> None:
+        self.status = ImageStatus(status)
+
+
+class Instance(Moving):
+    kind: ClassVar[str] = "instance"
+    prefix: ClassVar[str] = "i-"
+
+    status: InstanceStatus = InstanceStatus.PENDING
+    type: str
+    image: str
+    zone: str
+    vswitch: str
+    groups: list[str]
+    host_name: str = ""
+    address: str
+    mac: str
+    bandwidth: int = 0
+    user_data: str = ""
+    started_at: float = 0.0
+    # The process that is the instance; ticks tell it from a later process with the same id.
+    pid: int = 0
+    ticks: int = 0
+    # How the operation under way was asked for.
+    force: bool = False
+    reboot: bool = False
+    releasing: bool = False
+
+    @property
+    def on_host(self) -> bool:
+        return self.image == HOST_IMAGE
+
+    def state(self) -> Status:
+        return self.status
+
+    def become(self, status: Status) -> None:
+        self.status = InstanceStatus(status)
+
+
+class Rule(BaseModel):
+    protocol: str
+    ports: str
+    source: str
+    policy: str = "Accept"
+    priority: int = 1
+    description: str = ""
+    created: float = 0.0
+
+    def span(self) -> tuple[int, int]:
+        first, last = (int(part) for part in self.ports.split("/"))
+        return (1, 65535) if first == -1 else (first, last)
+
+
+class SecurityGroup(Entity):
+    kind: ClassVar[str] = "securitygroup"
+    prefix: ClassVar[str] = "sg-"
+
+    vpc: str = VPC
+    rules: list[Rule] = Field(default_factory=list)
+
+
+class InstanceType(BaseModel):
+    id: str
+    cores: int
+    memory: int  # GiB
+
+    @property
+    def family(self) -> str:
+        return self.id.rsplit(".", 1)[0]
+
+
+INSTANCE_TYPES = {
+    kind.id: kind
+    for kind in (
+        InstanceType(id="ecs.c7.large", cores=2, memory=4),
+        InstanceType(id="ecs.c7.xlarge", cores=4, memory=8),
+        InstanceType(id="ecs.c7.2xlarge", cores=8, memory=16),
+        InstanceType(id="ecs.g7.large", cores=2, memory=8),
+        InstanceType(id="ecs.g7.xlarge", cores=4, memory=16),
+        InstanceType(id="ecs.g7.2xlarge", cores=8, memory=32),
+        InstanceType(id="ecs.g7.4xlarge", cores=16, memory=64),
+    )
+}

@@ -1,0 +1,239 @@
+"""Instances as QEMU machines: virtio only, so an image without virtio drivers does not boot, as in the cloud.
+
+A machine gets fewer resources than its instance type names (`MEMORY_LIMIT`, `CORE_LIMIT`): several share this host.
+User networking gives a guest DHCP and a way out; the TCP ports its security groups open lead in, from the instance's
+loopback address. User data is not handed to machines (there is no metadata service).
+"""
+
+import io
+import json
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image as Picture
+
+from wavelift.localcloud import accelerator, processes
+from wavelift.localcloud.disks import DiskFiles
+from wavelift.localcloud.entities import INSTANCE_TYPES, Disk, Instance
+from wavelift.localcloud.processes import Children
+from wavelift.localcloud.qmp import Qmp, QmpError
+from wavelift.localcloud.runtime import Folders, RuntimeFailure, environment
+
+LOG = logging.getLogger(__name__)
+
+MEMORY_LIMIT = 1024  # MiB
+CORE_LIMIT = 2
+START_LIMIT = 15.0
+UNPLUG_LIMIT = 10.0
+QUIT_LIMIT = 3.0
+
+
+@dataclass(frozen=True)
+class MachineDisk:
+    serial: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Machine:
+    id: str
+    cores: int
+    memory: int  # MiB
+    mac: str
+    address: str
+    ports: tuple[int, ...]
+    disks: tuple[MachineDisk, ...]  # the one it boots from first
+    console: Path
+    control: Path
+
+
+def command_line(machine: Machine, accelerate: Sequence[str]) -> list[str]:
+    forwards = "".join(f",hostfwd={forward(machine.address, port)}" for port in machine.ports)
+    command = [
+        *(accelerator.QEMU, "-name", machine.id, "-machine", "pc", *accelerate),
+        *("-smp", str(machine.cores), "-m", str(machine.memory)),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-vga", "std", "-rtc", "base=utc"),
+        *("-boot", "strict=on"),
+        *("-chardev", f"file,id=console,path={escape(machine.console)},append=on", "-serial", "chardev:console"),
+        *("-qmp", f"unix:{escape(machine.control)},server=on,wait=off"),
+        *("-device", "virtio-rng-pci"),
+        *("-netdev", f"user,id=net0{forwards}"),
+        *("-device", f"virtio-net-pci,netdev=net0,mac={machine.mac},romfile="),
+    ]
+    for index, disk in enumerate(machine.disks):
+        device = {"driver": "virtio-blk-pci", **disk_device(disk)}
+        if index == 0:
+            device["bootindex"] = 1
+        command += ["-blockdev", json.dumps(disk_node(disk)), "-device", json.dumps(device)]
+    return command
+
+
+def escape(path: Path) -> str:
+    """A comma in a value is written twice."""
+    return str(path).replace(",", ",,")
+
+
+def forward(address: str, port: int) -> str:
+    return f"tcp:{address}:{port}-:{port}"
+
+
+def node_name(disk: MachineDisk) -> str:
+    return f"disk-{disk.serial}"
+
+
+def disk_node(disk: MachineDisk) -> dict[str, object]:
+    return {
+        "driver": "raw",
+        "node-name": node_name(disk),
+        "discard": "unmap",
+        "file": {"driver": "file", "filename": str(disk.path), "discard": "unmap"},
+    }
+
+
+def disk_device(disk: MachineDisk) -> dict[str, object]:
+    return {"drive": node_name(disk), "id": node_name(disk), "serial": disk.serial}
+
+
+def can_listen(address: str, port: int) -> bool:
+    """Low ports may be out of reach for the user who runs this; a machine must start all the same."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            LOG.warning("%s:%d cannot be forwarded: %s", address, port, error)
+            return False
+    return True
+
+
+class Machines:
+    def __init__(self, folders: Folders, disks: DiskFiles, children: Children, sockets: Path) -> None:
+        self._folders = folders
+        self._disks = disks
+        self._children = children
+        self._sockets = sockets
+
+    def _control(self, instance: str) -> Path:
+        return self._sockets / f"{instance}.sock"
+
+    def _machine_disk(self, disk: Disk) -> MachineDisk:
+        return MachineDisk(disk.serial, self._disks.disk(disk.id))
+
+    def start(self, instance: Instance, disks: Sequence[Disk], ports: Sequence[int]) -> tuple[int, int]:
+        kind = INSTANCE_TYPES[instance.type]
+        machine = Machine(
+            id=instance.id,
+            cores=min(kind.cores, CORE_LIMIT),
+            memory=min(kind.memory * 1024, MEMORY_LIMIT),
+            mac=instance.mac,
+            address=instance.address,
+            ports=tuple(port for port in ports if can_listen(instance.address, port)),
+            disks=tuple(self._machine_disk(disk) for disk in disks),
+            console=self._folders.console(instance.id),
+            control=self._control(instance.id),
+        )
+        machine.control.unlink(missing_ok=True)
+        folder = self._folders.of(instance.id)
+        output = folder / "qemu.log"
+        command = command_line(machine, accelerator.arguments())
+        pid, ticks = self._children.spawn(command, folder, environment(instance), output)
+        deadline = time.monotonic() + START_LIMIT
+        while processes.alive(pid, ticks):
+            try:
+                with Qmp(machine.control):
+                    return pid, ticks
+            except (OSError, QmpError):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.02)
+        processes.end(instance.id, 0)
+        raise RuntimeFailure(f"QEMU did not start: {output.read_text(errors='replace')[-1000:]}")
+
+    def answers(self, instance: str) -> bool:
+        try:
+            with Qmp(self._control(instance), timeout=3.0):
+                return True
+        except (OSError, QmpError) as error:
+            LOG.warning("machine %s does not answer: %s", instance, error)
+            return False
+
+    def stop(self, instance: Instance, grace: float) -> None:
+        if processes.alive(instance.pid, instance.ticks):
+            if grace > 0:
+                self._ask_to_end(instance, "system_powerdown", grace)
+            self._ask_to_end(instance, "quit", QUIT_LIMIT)
+        processes.end(instance.id, 0)
+        self._control(instance.id).unlink(missing_ok=True)
+
+    def _ask_to_end(self, instance: Instance, command: str, limit: float) -> None:
+        if not processes.alive(instance.pid, instance.ticks):
+            return
+        try:
+            with Qmp(self._control(instance.id), timeout=3.0) as qmp:
+                qmp.execute(command)
+        except (OSError, QmpError) as error:
+            LOG.warning("machine %s: %s: %s", instance.id, command, error)
+            return
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline and processes.alive(instance.pid, instance.ticks):
+            time.sleep(0.02)
+
+    def attach(self, instance: Instance, disk: Disk) -> None:
+        machine_disk = self._machine_disk(disk)
+        with Qmp(self._control(instance.id)) as qmp:
+            if node_name(machine_disk) in self._plugged(qmp):
+                return
+            nodes = qmp.execute("query-named-block-nodes", {"flat": True})
+            if all(node["node-name"] != node_name(machine_disk) for node in nodes):
+                qmp.execute("blockdev-add", disk_node(machine_disk))
+            qmp.execute("device_add", {"driver": "virtio-blk-pci", **disk_device(machine_disk)})
+
+    def detach(self, instance: Instance, disk: Disk) -> None:
+        """The guest has to let go of the disk; one that does not answer keeps it."""
+        name = node_name(self._machine_disk(disk))
+        with Qmp(self._control(instance.id)) as qmp:
+            if name in self._plugged(qmp):
+                qmp.execute("device_del", {"id": name})
+                if not qmp.wait_event("DEVICE_DELETED", name, UNPLUG_LIMIT):
+                    raise RuntimeFailure(f"the guest of {instance.id} did not let go of {disk.id}")
+            nodes = qmp.execute("query-named-block-nodes", {"flat": True})
+            if any(node["node-name"] == name for node in nodes):
+                qmp.execute("blockdev-del", {"node-name": name})
+
+    @staticmethod
+    def _plugged(qmp: Qmp) -> set[str]:
+        return {str(entry["name"]) for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})}
+
+    def freeze(self, instance: Instance) -> None:
+        with Qmp(self._control(instance.id)) as qmp:
+            qmp.execute("stop")
+
+    def thaw(self, instance: Instance) -> None:
+        with Qmp(self._control(instance.id)) as qmp:
+            qmp.execute("cont")
+
+    def open_port(self, instance: Instance, port: int) -> None:
+        if not can_listen(instance.address, port):
+            return
+        with Qmp(self._control(instance.id)) as qmp:
+            answer = qmp.human(f"hostfwd_add net0 {forward(instance.address, port)}").strip()
+        if answer:
+            raise RuntimeFailure(f"port {port} of {instance.id} could not be opened: {answer}")
+
+    def forwards(self, instance: Instance) -> str:
+        """QEMU's own table of forwarded ports."""
+        with Qmp(self._control(instance.id)) as qmp:
+            return qmp.human("info usernet")
+
+    def screenshot(self, instance: Instance) -> bytes | None:
+        target = self._folders.of(instance.id) / "screen.png"
+        with Qmp(self._control(instance.id)) as qmp:
+            qmp.execute("screendump", {"filename": str(target), "format": "png"})
+        out = io.BytesIO()
+        with Picture.open(target) as picture:
+            picture.convert("RGB").save(out, "JPEG", quality=85)
+        return out.getvalue()

@@ -1,0 +1,1 @@
+"""The cloud itself: resources and their rules. Nothing here knows HTTP."""

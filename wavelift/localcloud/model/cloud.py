@@ -1,0 +1,129 @@
+"""The whole cloud: its parts put together, started, stopped, and taken up again after a restart."""
+
+import fcntl
+import logging
+import os
+import secrets
+import stat
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from wavelift.localcloud.disks import DiskFiles
+from wavelift.localcloud.engine import Engine
+from wavelift.localcloud.entities import HOST_IMAGE, Image
+from wavelift.localcloud.hosts import Hosts
+from wavelift.localcloud.locks import KeyedLocks
+from wavelift.localcloud.machines import Machines
+from wavelift.localcloud.model.context import Context, Options
+from wavelift.localcloud.model.disks import Disks
+from wavelift.localcloud.model.images import Images
+from wavelift.localcloud.model.instances import Instances
+from wavelift.localcloud.model.network import Network
+from wavelift.localcloud.model.snapshots import Snapshots
+from wavelift.localcloud.model.tags import Tags
+from wavelift.localcloud.processes import Children
+from wavelift.localcloud.runtime import Folders
+from wavelift.localcloud.states import ImageStatus
+from wavelift.localcloud.store import Store, Transaction
+
+LOG = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.25
+
+
+class StateInUse(Exception):
+    def __init__(self, state: Path) -> None:
+        super().__init__(f"another local cloud runs on {state}")
+        self.state = state
+
+
+class Cloud:
+    def __init__(self, state: Path, options: Options) -> None:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state = state.resolve()
+        self._claim = (state / "lock").open("w")
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._claim.close()
+            raise StateInUse(state) from None
+        self.options = options
+        self.store = Store(state / "state.sqlite")
+        self._children = Children()
+        files, folders = DiskFiles(state), Folders(state)
+        with self.store.transaction() as tx:
+            sockets = _sockets(tx)
+        self._engine = Engine(self.store, options.profile)
+        context = Context(
+            options=options,
+            store=self.store,
+            engine=self._engine,
+            files=files,
+            folders=folders,
+            locks=KeyedLocks(),
+            machines=Machines(folders, files, self._children, sockets),
+            hosts=Hosts(folders, files, self._children),
+        )
+        self.disks = Disks(context)
+        self.snapshots = Snapshots(context)
+        self.images = Images(context, self.snapshots)
+        self.instances = Instances(context, self.disks)
+        self.network = Network(context)
+        self.tags = Tags(context)
+        self._stopping = threading.Event()
+        self._watch = threading.Thread(target=self._run_watch, name="localcloud-watch", daemon=True)
+
+    def start(self) -> None:
+        with self.store.transaction() as tx:
+            self.network.seed(tx)
+            _seed_host_image(tx, self.options.host_instances)
+            if tx.setting("network") is None:
+                tx.keep("network", str(1 + secrets.randbelow(65535)))
+        self.instances.adopt()
+        self.snapshots.recover()
+        self.images.recover()
+        self._engine.start()
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Stop every instance. Operations under way are not ended: they go on after the next start."""
+        self._stopping.set()
+        self._watch.join()
+        self._engine.stop()
+        self.instances.shut_down()
+        self.store.close()
+        self._claim.close()
+
+    def _run_watch(self) -> None:
+        while not self._stopping.wait(WATCH_SECONDS):
+            self._children.collect()
+            try:
+                self.instances.notice()
+            except Exception:
+                LOG.exception("could not look after the instances")
+
+
+def _sockets(tx: Transaction) -> Path:
+    """The address of a Unix socket has 108 bytes at most, so they cannot live in a state folder of any depth."""
+    known = tx.setting("sockets")
+    if known is not None:
+        folder = Path(known)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077:
+            return folder
+    folder = Path(tempfile.mkdtemp(prefix="localcloud-", dir="/tmp"))
+    tx.keep("sockets", str(folder))
+    return folder
+
+
+def _seed_host_image(tx: Transaction, allowed: bool) -> None:
+    known = tx.get(Image, HOST_IMAGE)
+    if allowed and known is None:
+        image = Image(id=HOST_IMAGE, created=time.time(), name=HOST_IMAGE, owner="system", platform="Debian")
+        image.become(ImageStatus.AVAILABLE)
+        tx.put(image)
+    elif not allowed and known is not None:
+        tx.remove(known)

@@ -1,0 +1,195 @@
+"""Images: a name for the snapshots that a machine's disks start from."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from wavelift.localcloud.engine import Task
+from wavelift.localcloud.entities import DiskType, Image, ImageDevice, Instance, Moving, Snapshot, new_id
+from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden, invalid, missing
+from wavelift.localcloud.model.context import Context, disk_lock, find
+from wavelift.localcloud.model.disks import disks_of, ready_snapshot, wrong_instance_status
+from wavelift.localcloud.model.snapshots import Snapshots
+from wavelift.localcloud.states import DiskStatus, ImageStatus, InstanceStatus, SnapshotStatus
+from wavelift.localcloud.store import Token, Transaction
+
+SYSTEM_DEVICE = "/dev/xvda"
+DATA_DISKS = 16
+
+
+@dataclass(frozen=True)
+class Mapping:
+    snapshot: str
+    device: str | None = None
+    type: DiskType | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class ImageOrder:
+    """Made from an instance, or else from mappings, or else from one snapshot of a system disk."""
+
+    name: str = ""
+    description: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    architecture: str = "x86_64"
+    platform: str = "Others Linux"
+    instance: str | None = None
+    mappings: Sequence[Mapping] = ()
+    snapshot: str | None = None
+    dry_run: bool = False
+
+
+class Images:
+    def __init__(self, context: Context, snapshots: Snapshots) -> None:
+        self._context = context
+        self._snapshots = snapshots
+        context.engine.register(ImageStatus.CREATING, Task(Image, finish=self._made))
+
+    def create(self, order: ImageOrder, token: Token | None) -> str:
+        if order.instance:
+            return self._from_instance(order, order.instance, token)
+        with self._context.store.transaction() as tx:
+            if (known := tx.recall(token)) is not None:
+                return known
+            image = self._new(tx, order)
+            if order.mappings:
+                image.devices = self._from_mappings(tx, order.mappings)
+            elif order.snapshot:
+                image.devices = [self._from_snapshot(tx, order.snapshot)]
+            else:
+                raise missing("SnapshotId")
+            if order.dry_run:
+                raise dry_run_passed()
+            self._context.engine.enter(tx, image, ImageStatus.CREATING)
+            tx.remember(token, image.id)
+            return image.id
+
+    @staticmethod
+    def _new(tx: Transaction, order: ImageOrder) -> Image:
+        image = Image(
+            id=new_id(Image.prefix),
+            created=time.time(),
+            name=order.name,
+            description=order.description,
+            tags=order.tags,
+            architecture=order.architecture,
+            platform=order.platform,
+        )
+        image.name = image.name or image.id
+        if any(other.name == image.name for other in tx.all(Image)):
+            raise ApiError("InvalidImageName.Duplicated", f"There is an image named {image.name!r} already.")
+        return image
+
+    def _from_mappings(self, tx: Transaction, mappings: Sequence[Mapping]) -> list[ImageDevice]:
+        devices: list[ImageDevice] = []
+        for mapping in mappings:
+            snapshot = ready_snapshot(tx, mapping.snapshot)
+            kind = mapping.type or snapshot.disk_type
+            if kind == "system" and snapshot.disk_type == "data" and not self._context.options.data_snapshot_images:
+                raise forbidden("UserNotInTheWhiteList", "The user is not in the white list of data disk snapshots.")
+            size = mapping.size if mapping.size is not None else snapshot.disk_size
+            if size < snapshot.disk_size:
+                raise forbidden("InvalidDiskSize.TooSmall", "Specified disk size is less than the size of snapshot.")
+            device = mapping.device or _next_device(kind, devices)
+            devices.append(ImageDevice(device=device, type=kind, snapshot=snapshot.id, size=size))
+        self._check(devices)
+        return sorted(devices, key=lambda device: (device.type != "system", device.device))
+
+    @staticmethod
+    def _check(devices: Sequence[ImageDevice]) -> None:
+        names = [device.device for device in devices]
+        systems = [device for device in devices if device.type == "system"]
+        where = "DiskDeviceMapping"
+        if len(systems) != 1:
+            raise invalid(where, "An image has exactly one system disk.")
+        if systems[0].device != SYSTEM_DEVICE:
+            raise invalid(f"{where}.Device", f"The system disk is {SYSTEM_DEVICE}.")
+        if len(set(names)) != len(names):
+            raise invalid(f"{where}.Device", "No two disks can have one device name.")
+        if len(devices) - 1 > DATA_DISKS:
+            raise invalid(where, f"An image has at most {DATA_DISKS} data disks.")
+
+    @staticmethod
+    def _from_snapshot(tx: Transaction, identifier: str) -> ImageDevice:
+        snapshot = ready_snapshot(tx, identifier)
+        if snapshot.disk_type != "system":
+            raise forbidden("OperationDenied", "The specified snapshot is not one of a system disk.")
+        return ImageDevice(device=SYSTEM_DEVICE, type="system", snapshot=snapshot.id, size=snapshot.disk_size)
+
+    def _from_instance(self, order: ImageOrder, instance_id: str, token: Token | None) -> str:
+        """Snapshots all its disks at one point in time first."""
+        with self._context.store.transaction() as tx:
+            if (known := tx.recall(token)) is not None:
+                return known
+            names = [disk_lock(disk.id) for disk in disks_of(tx, instance_id)]
+        with self._context.locks.hold_all(names):
+            with self._context.store.transaction() as tx:
+                if (known := tx.recall(token)) is not None:
+                    return known
+                instance = find(tx, Instance, instance_id)
+                if instance.status not in {InstanceStatus.RUNNING, InstanceStatus.STOPPED} or instance.on_host:
+                    raise wrong_instance_status(instance)
+                image = self._new(tx, order)
+                disks = [disk for disk in disks_of(tx, instance_id) if disk.status is DiskStatus.IN_USE]
+                if not disks or disks[0].type != "system":
+                    raise forbidden("OperationDenied", f"{instance.id} has no system disk.")
+                if any(disk_lock(disk.id) not in names for disk in disks):
+                    raise wrong_instance_status(instance)
+                if order.dry_run:
+                    raise dry_run_passed()
+                snapshots: list[Snapshot] = []
+                for disk in disks:
+                    snapshot = self._snapshots.begin(tx, disk.id, f"{image.id}-{disk.id}", "", {})
+                    snapshots.append(snapshot)
+                    image.devices.append(
+                        ImageDevice(device=disk.device, type=disk.type, snapshot=snapshot.id, size=disk.size)
+                    )
+                tx.put(image)
+                tx.remember(token, image.id)
+            try:
+                self._snapshots.copy(snapshots)
+            except ApiError:
+                with self._context.store.transaction() as tx:
+                    image.become(ImageStatus.CREATE_FAILED)
+                    tx.put(image)
+                raise
+        with self._context.store.transaction() as tx:
+            self._context.engine.enter(tx, image, ImageStatus.CREATING)
+        return image.id
+
+    def recover(self) -> None:
+        """Images whose snapshots were being copied when the cloud stopped."""
+        with self._context.store.transaction() as tx:
+            for image in tx.all(Image):
+                if image.status is ImageStatus.CREATING and image.busy is None:
+                    self._context.engine.enter(tx, image, ImageStatus.CREATING)
+
+    @staticmethod
+    def _made(tx: Transaction, entity: Moving, failed: bool) -> None:
+        image = find(tx, Image, entity.id)
+        sources = [find(tx, Snapshot, device.snapshot) for device in image.devices]
+        if any(snapshot.status is SnapshotStatus.FAILED for snapshot in sources):
+            image.become(ImageStatus.CREATE_FAILED)
+            tx.put(image)
+
+    def delete(self, identifier: str, force: bool) -> None:
+        with self._context.store.transaction() as tx:
+            image = find(tx, Image, identifier)
+            if image.owner == "system":
+                raise forbidden("OperationDenied", "An image of the system cannot be deleted.")
+            users = [instance for instance in tx.all(Instance) if instance.image == identifier]
+            if any(instance.status is InstanceStatus.PENDING for instance in users) or (users and not force):
+                raise forbidden("ImageUsingByInstance", "The specified image is being used by instances.")
+            tx.remove(image)
+
+    def all(self) -> list[Image]:
+        with self._context.store.transaction() as tx:
+            return tx.all(Image)
+
+
+def _next_device(kind: DiskType, devices: Sequence[ImageDevice]) -> str:
+    if kind == "system":
+        return SYSTEM_DEVICE
+    used = {device.device for device in devices}
+    return next(name for letter in "bcdefghijklmnopqrstuvwxyz" if (name := f"/dev/xvd{letter}") not in used)

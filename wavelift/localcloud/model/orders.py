@@ -1,0 +1,193 @@
+"""What RunInstances orders, checked and turned into an instance and its disks."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from wavelift.localcloud.entities import (
+    INSTANCE_TYPES,
+    VSWITCHES,
+    Disk,
+    Image,
+    ImageDevice,
+    Instance,
+    SecurityGroup,
+    new_id,
+)
+from wavelift.localcloud.errors import ApiError, forbidden, invalid, missing, not_found
+from wavelift.localcloud.model import sizes
+from wavelift.localcloud.model.context import find
+from wavelift.localcloud.model.disks import DATA_DISKS, ready_snapshot
+from wavelift.localcloud.states import ImageStatus
+from wavelift.localcloud.store import Transaction
+
+DEFAULT_CATEGORY = "cloud_efficiency"
+
+
+@dataclass(frozen=True)
+class OrderedDisk:
+    """Of the system disk, or of one data disk; unset fields are the image's or the default ones."""
+
+    category: str | None = None
+    level: str | None = None
+    size: int | None = None
+    snapshot: str | None = None
+    device: str | None = None
+    name: str = ""
+    description: str = ""
+    delete_with_instance: bool = True
+
+
+@dataclass(frozen=True)
+class InstanceOrder:
+    image: str
+    type: str
+    vswitch: str | None
+    zone: str | None
+    groups: Sequence[str]
+    name: str = ""
+    host_name: str = ""
+    description: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    user_data: str = ""
+    bandwidth: int = 0
+    system_disk: OrderedDisk = field(default_factory=OrderedDisk)
+    data_disks: Sequence[OrderedDisk] = ()
+    dry_run: bool = False
+
+
+def prepare(tx: Transaction, order: InstanceOrder) -> tuple[Instance, list[Disk]]:
+    image = find(tx, Image, order.image)
+    if image.status is not ImageStatus.AVAILABLE:
+        raise forbidden("ImageNotAvailable", f"The image is {image.status.value}.")
+    if order.type not in INSTANCE_TYPES:
+        raise ApiError("InvalidInstanceType.ValueNotSupported", f"There is no instance type {order.type!r}.")
+    vswitch, zone = _place(order)
+    if not order.groups:
+        raise missing("SecurityGroupId")
+    for group in order.groups:
+        find(tx, SecurityGroup, group)
+    number = tx.next_number("instances")
+    instance = Instance(
+        id=new_id(Instance.prefix),
+        created=time.time(),
+        description=order.description,
+        tags=order.tags,
+        type=order.type,
+        image=image.id,
+        zone=zone,
+        vswitch=vswitch,
+        groups=list(order.groups),
+        address=address(int(tx.setting("network") or 0), number),
+        mac=mac(number),
+        bandwidth=order.bandwidth,
+        user_data=order.user_data,
+    )
+    instance.name = order.name or instance.id
+    instance.host_name = order.host_name or instance.id.replace("-", "Z", 1)
+    return instance, [_system_disk(image, instance, order.system_disk), *_data_disks(tx, image, instance, order)]
+
+
+def _place(order: InstanceOrder) -> tuple[str, str]:
+    vswitch = order.vswitch
+    if vswitch is None:
+        if order.zone is None:
+            raise missing("VSwitchId")
+        vswitch = next((name for name, zone in VSWITCHES.items() if zone == order.zone), None)
+        if vswitch is None:
+            raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.", 404)
+    if vswitch not in VSWITCHES:
+        raise not_found("VSwitchId", vswitch)
+    zone = VSWITCHES[vswitch]
+    if order.zone is not None and order.zone != zone:
+        raise ApiError("InvalidParameter.Mismatch", f"The vSwitch {vswitch} is not in {order.zone}.")
+    return vswitch, zone
+
+
+def _system_disk(image: Image, instance: Instance, order: OrderedDisk) -> Disk:
+    kind = sizes.Class.of(order.category or DEFAULT_CATEGORY, order.level, "SystemDisk")
+    source = image.system
+    least = source.size if source else 0
+    size = order.size if order.size is not None else max(sizes.SYSTEM_DEFAULT, least)
+    kind.check_system(size)
+    if size < least:
+        raise ApiError(
+            "InvalidSystemDiskSize.LessThanImageSize", f"The system disk has {size} GiB, the image needs {least}."
+        )
+    disk = _disk(instance, kind, size, source.snapshot if source else "", order)
+    disk.type = "system"
+    disk.original_instance = instance.id
+    disk.image = image.id
+    disk.device = "/dev/xvda"
+    return disk
+
+
+def _data_disks(tx: Transaction, image: Image, instance: Instance, order: InstanceOrder) -> list[Disk]:
+    """The image's data disks (an entry for the same device changes one) and the ordered ones."""
+    ordered = {disk.device: disk for disk in order.data_disks if disk.device}
+    if len(ordered) != sum(disk.device is not None for disk in order.data_disks):
+        raise invalid("DataDisk.Device", "No two disks can have one device name.")
+    disks = []
+    for device in image.devices:
+        if device.type == "data":
+            disks.append(_image_disk(image, instance, device, ordered.pop(device.device, OrderedDisk())))
+    used = {disk.device for disk in disks} | set(ordered)
+    free = (name for letter in "bcdefghijklmnopqrstuvwxyz" if (name := f"/dev/xvd{letter}") not in used)
+    for wanted in order.data_disks:
+        if wanted.device is None or wanted.device in ordered:
+            disks.append(_ordered_disk(tx, instance, wanted, wanted.device or next(free)))
+        if len(disks) > DATA_DISKS:
+            raise forbidden("InstanceDiskLimitExceeded", f"An instance has at most {DATA_DISKS} data disks.")
+    return disks
+
+
+def _image_disk(image: Image, instance: Instance, device: ImageDevice, order: OrderedDisk) -> Disk:
+    kind = sizes.Class.of(order.category or sizes.ESSD, order.level or "PL0", "DataDisk")
+    size = order.size if order.size is not None else device.size
+    sizes.check_snapshot(size, device.size)
+    kind.check_data(size, "InvalidDataDiskSize.ValueNotSupported")
+    disk = _disk(instance, kind, size, device.snapshot, order)
+    disk.image = image.id
+    disk.device = device.device
+    return disk
+
+
+def _ordered_disk(tx: Transaction, instance: Instance, order: OrderedDisk, device: str) -> Disk:
+    kind = sizes.Class.of(order.category or DEFAULT_CATEGORY, order.level, "DataDisk")
+    snapshot = ready_snapshot(tx, order.snapshot) if order.snapshot else None
+    size = order.size if order.size is not None else snapshot.disk_size if snapshot else None
+    if size is None:
+        raise missing("DataDisk.Size")
+    kind.check_data(size, "InvalidDataDiskSize.ValueNotSupported")
+    if snapshot:
+        sizes.check_snapshot(size, snapshot.disk_size)
+    disk = _disk(instance, kind, size, snapshot.id if snapshot else "", order)
+    disk.device = device
+    return disk
+
+
+def _disk(instance: Instance, kind: sizes.Class, size: int, snapshot: str, order: OrderedDisk) -> Disk:
+    return Disk(
+        id=new_id(Disk.prefix),
+        created=time.time(),
+        name=order.name,
+        description=order.description,
+        zone=instance.zone,
+        size=size,
+        category=kind.category,
+        performance_level=kind.level,
+        source_snapshot=snapshot,
+        instance=instance.id,
+        delete_with_instance=order.delete_with_instance,
+    )
+
+
+def address(network: int, number: int) -> str:
+    """The instance's own loopback address. Each cloud has a random network (1 to 65535), so several share a host."""
+    third = (network + number // 250) % 256
+    return f"127.{1 + (network >> 8) % 254}.{third}.{2 + number % 250}"
+
+
+def mac(number: int) -> str:
+    """Locally administered, from QEMU's own range."""
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in number.to_bytes(3, "big"))

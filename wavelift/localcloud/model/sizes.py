@@ -1,0 +1,68 @@
+"""Which disks can be ordered: categories, performance levels and sizes in GiB."""
+
+from dataclasses import dataclass
+
+from wavelift.localcloud.entities import GIB
+from wavelift.localcloud.errors import ApiError, forbidden, invalid
+
+ESSD = "cloud_essd"
+ESSD_DEFAULT_LEVEL = "PL1"
+RANGES: dict[tuple[str, str], tuple[int, int]] = {
+    ("cloud", ""): (5, 2000),
+    ("cloud_efficiency", ""): (20, 32768),
+    ("cloud_ssd", ""): (20, 32768),
+    (ESSD, "PL0"): (1, 65536),
+    (ESSD, "PL1"): (20, 65536),
+    (ESSD, "PL2"): (461, 65536),
+    (ESSD, "PL3"): (1261, 65536),
+    ("cloud_auto", ""): (1, 65536),
+    ("cloud_essd_entry", ""): (10, 32768),
+}
+CATEGORIES = frozenset(category for category, _ in RANGES)
+SYSTEM_DEFAULT = 40
+SYSTEM_LIMIT = 2048
+SYSTEM_MINIMUM = {(ESSD, "PL0"): 1, ("cloud_auto", ""): 1, ("cloud_essd_entry", ""): 10}
+
+
+@dataclass(frozen=True)
+class Class:
+    category: str
+    level: str
+
+    @classmethod
+    def of(cls, category: str, level: str | None, where: str) -> "Class":
+        if category not in CATEGORIES:
+            raise ApiError(f"Invalid{where}Category.NotSupported", f"The disk category {category!r} is not supported.")
+        if category != ESSD:
+            return cls(category, "")
+        chosen = level or ESSD_DEFAULT_LEVEL
+        if (category, chosen) not in RANGES:
+            raise invalid("PerformanceLevel", "PL0, PL1, PL2 and PL3 are.")
+        return cls(category, chosen)
+
+    def check_data(self, size: int, code: str) -> None:
+        low, high = RANGES[self.category, self.level]
+        if not low <= size <= high:
+            raise ApiError(code, f"The size of a {self} disk is {low} to {high} GiB, not {size}.")
+
+    def check_system(self, size: int) -> None:
+        low = SYSTEM_MINIMUM.get((self.category, self.level), 20)
+        if self.level in {"PL2", "PL3"}:
+            low = RANGES[self.category, self.level][0]
+        if not low <= size <= SYSTEM_LIMIT:
+            raise ApiError(
+                "InvalidSystemDiskSize.ValueNotSupported",
+                f"The size of a {self} system disk is {low} to {SYSTEM_LIMIT} GiB, not {size}.",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.category} {self.level}".strip()
+
+
+def check_snapshot(size: int, snapshot_size: int) -> None:
+    if size < snapshot_size:
+        raise forbidden("InvalidDiskSize.TooSmall", "Specified disk size is less than the size of snapshot.")
+
+
+def to_bytes(size: int) -> int:
+    return size * GIB

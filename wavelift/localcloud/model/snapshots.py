@@ -1,0 +1,139 @@
+"""Snapshots: what a disk held when the request was made.
+
+The copy is made before the reply. A disk of a running instance is held still for it: a machine is paused, the
+processes of a host instance are stopped. On a filesystem without reflinks that lasts as long as the copy.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from wavelift.localcloud.engine import Task
+from wavelift.localcloud.entities import Disk, Image, Instance, Snapshot, new_id
+from wavelift.localcloud.errors import ApiError, forbidden
+from wavelift.localcloud.model import sizes
+from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
+from wavelift.localcloud.model.disks import wrong_disk_status
+from wavelift.localcloud.processes import alive
+from wavelift.localcloud.states import DiskStatus, SnapshotStatus
+from wavelift.localcloud.store import Token, Transaction
+
+LOG = logging.getLogger(__name__)
+
+PER_DISK = 256
+
+
+class Snapshots:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        context.engine.register(SnapshotStatus.PROGRESSING, Task(Snapshot))
+
+    def create(self, disk_id: str, name: str, description: str, tags: dict[str, str], token: Token | None) -> str:
+        with self._context.locks.hold(disk_lock(disk_id)):
+            with self._context.store.transaction() as tx:
+                if (known := tx.recall(token)) is not None:
+                    return known
+                snapshot = self.begin(tx, disk_id, name, description, tags)
+                tx.remember(token, snapshot.id)
+            self.copy([snapshot])
+        return snapshot.id
+
+    def begin(self, tx: Transaction, disk_id: str, name: str, description: str, tags: dict[str, str]) -> Snapshot:
+        """Check and note the snapshot. It is not under way until `copy` was called, in the same hold of the lock."""
+        disk = find(tx, Disk, disk_id)
+        if disk.status not in {DiskStatus.IN_USE, DiskStatus.AVAILABLE}:
+            raise wrong_disk_status(disk)
+        if not disk.ever_attached:
+            raise forbidden(
+                "IncorrectDiskStatus.NeverAttached", "The specified disk has never been attached to any instance."
+            )
+        if sum(other.disk == disk.id for other in tx.all(Snapshot)) >= PER_DISK:
+            raise ApiError("QuotaExceed.Snapshot", f"A disk has at most {PER_DISK} snapshots.")
+        snapshot = Snapshot(
+            id=new_id(Snapshot.prefix),
+            created=time.time(),
+            name=name,
+            description=description,
+            tags=tags,
+            disk=disk.id,
+            disk_size=disk.size,
+            disk_type=disk.type,
+        )
+        tx.put(snapshot)
+        return snapshot
+
+    def copy(self, snapshots: Sequence[Snapshot]) -> None:
+        """Copy all the disks at one point in time, then let the snapshots proceed. The disks' locks are held."""
+        files = self._context.files
+        failure: OSError | None = None
+        try:
+            with self._held_still([snapshot.disk for snapshot in snapshots]):
+                for snapshot in snapshots:
+                    source = files.disk(snapshot.disk)
+                    files.create(files.snapshot(snapshot.id), sizes.to_bytes(snapshot.disk_size), source)
+        except OSError as error:
+            failure = error
+        with self._context.store.transaction() as tx:
+            for snapshot in snapshots:
+                noted = find(tx, Snapshot, snapshot.id)
+                if failure is None:
+                    noted.copied = True
+                    self._context.engine.enter(tx, noted, SnapshotStatus.PROGRESSING)
+                else:
+                    noted.become(SnapshotStatus.FAILED)
+                    tx.put(noted)
+        if failure is not None:
+            raise ApiError("InternalError", f"The disk could not be copied: {failure.strerror}", 500) from failure
+
+    @contextmanager
+    def _held_still(self, disk_ids: Sequence[str]) -> Iterator[None]:
+        with self._context.store.transaction() as tx:
+            names = {disk.instance for disk in tx.all(Disk) if disk.id in disk_ids and disk.instance}
+        with self._context.locks.hold_all(instance_lock(name) for name in names), ExitStack() as stack:
+            with self._context.store.transaction() as tx:
+                instances = [find(tx, Instance, name) for name in sorted(names)]
+            for instance in instances:
+                if alive(instance.pid, instance.ticks):
+                    runtime = self._context.runtime(instance)
+                    runtime.freeze(instance)
+                    stack.callback(runtime.thaw, instance)
+            yield
+
+    def recover(self) -> None:
+        """Copies cut short by a restart: nobody got a reply, so their point in time may as well be now."""
+        with self._context.store.transaction() as tx:
+            left = [s for s in tx.all(Snapshot) if s.status is SnapshotStatus.PROGRESSING and not s.copied]
+        for snapshot in left:
+            try:
+                with self._context.locks.hold(disk_lock(snapshot.disk)):
+                    self.copy([snapshot])
+            except ApiError:
+                LOG.exception("snapshot %s could not be made after the restart", snapshot.id)
+
+    def delete(self, identifier: str, force: bool) -> None:
+        with self._context.store.transaction() as tx:
+            snapshot = find(tx, Snapshot, identifier)
+            if any(device.snapshot == identifier for image in tx.all(Image) for device in image.devices):
+                raise forbidden("SnapshotCreatedImage", "The snapshot has created images.")
+            made = [disk for disk in tx.all(Disk) if disk.source_snapshot == identifier]
+            reading = any(disk.status is DiskStatus.CREATING for disk in made)
+            if reading or (made and not force):
+                raise forbidden("SnapshotCreatedDisk", "The snapshot has created disks.")
+            if snapshot.status is SnapshotStatus.PROGRESSING and not snapshot.copied:
+                raise forbidden("InvalidSnapshotId.NotReady", "The snapshot is being made.")
+            tx.remove(snapshot)
+            files = self._context.files
+            tx.after_commit.append(lambda: files.remove(files.snapshot(identifier)))
+
+    def all(self) -> list[Snapshot]:
+        with self._context.store.transaction() as tx:
+            return tx.all(Snapshot)
+
+    def usage(self) -> dict[str, str]:
+        """What each used snapshot was used for: image, disk, or both."""
+        with self._context.store.transaction() as tx:
+            images = {device.snapshot for image in tx.all(Image) for device in image.devices}
+            disks = {disk.source_snapshot for disk in tx.all(Disk)}
+        both = {name: "image_disk" for name in images & disks}
+        return {name: "image" for name in images} | {name: "disk" for name in disks} | both

@@ -1,0 +1,62 @@
+"""What runs an instance. A QEMU machine and a process group on this host answer to the same verbs."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from wavelift.localcloud.entities import Disk, Instance
+from wavelift.localcloud.processes import MARK
+
+INHERITED = ("PATH", "HOME", "LANG", "TZ")
+
+
+class RuntimeFailure(Exception):
+    """The machine did not do what the request needs of it."""
+
+
+class Runtime(Protocol):
+    def start(self, instance: Instance, disks: Sequence[Disk], ports: Sequence[int]) -> tuple[int, int]:
+        """Run the instance with its disks, the system disk first; returns process id and start ticks."""
+
+    def stop(self, instance: Instance, grace: float) -> None:
+        """End it; `grace` is how many seconds it has to end by itself. Harmless when it does not run."""
+
+    def attach(self, instance: Instance, disk: Disk) -> None: ...
+
+    def detach(self, instance: Instance, disk: Disk) -> None: ...
+
+    def freeze(self, instance: Instance) -> None: ...
+
+    def thaw(self, instance: Instance) -> None: ...
+
+    def open_port(self, instance: Instance, port: int) -> None: ...
+
+    def screenshot(self, instance: Instance) -> bytes | None:
+        """A JPEG; None for what has no screen."""
+
+
+class Folders:
+    """One folder per instance: its console, its program's own output, its devices."""
+
+    def __init__(self, state: Path) -> None:
+        self._root = state / "instances"
+        self._root.mkdir(exist_ok=True)
+
+    def of(self, instance: str) -> Path:
+        folder = self._root / instance
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def console(self, instance: str) -> Path:
+        return self.of(instance) / "console.log"
+
+    def remove(self, instance: str) -> None:
+        shutil.rmtree(self.of(instance))
+
+
+def environment(instance: Instance, **more: str) -> dict[str, str]:
+    """Little is inherited: what else this process was given may be a secret."""
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return kept | {MARK: instance.id} | more

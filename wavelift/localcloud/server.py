@@ -1,0 +1,118 @@
+"""The cloud behind a socket: HTTP in and out, and nothing else."""
+
+import logging
+import socket
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from wavelift.localcloud import wire
+from wavelift.localcloud.actions import lookup
+from wavelift.localcloud.errors import ApiError
+from wavelift.localcloud.model.cloud import Cloud
+from wavelift.localcloud.model.context import Options
+from wavelift.localcloud.parameters import Parameters
+
+LOG = logging.getLogger(__name__)
+
+KEEP_ALIVE = 120
+GRACEFUL = 5
+BACKLOG = 512
+
+
+def answer(cloud: Cloud, authenticator: wire.Authenticator, request: wire.Request) -> tuple[int, bytes]:
+    identifier = wire.new_request_id()
+    try:
+        authenticator.check(request)
+        wire.check_version(request)
+        reply = lookup(request.action)(cloud, Parameters(request.parameters()))
+        return 200, wire.success_body(identifier, reply)
+    except ApiError as error:
+        if error.status >= 500:
+            LOG.error("request %s: %s", identifier, error)
+        return error.status, wire.error_body(identifier, request.headers.get("host", ""), error)
+    except Exception:
+        LOG.exception("request %s failed", identifier)
+        unknown = ApiError("InternalError", "The request processing has failed due to some unknown error.", 500)
+        return unknown.status, wire.error_body(identifier, request.headers.get("host", ""), unknown)
+
+
+def application(cloud: Cloud, keys: Mapping[str, str]) -> Starlette:
+    authenticator = wire.Authenticator(keys)
+
+    async def endpoint(http: HttpRequest) -> Response:
+        request = wire.Request(
+            method=http.method,
+            path=http.scope["path"],
+            query=http.scope["query_string"].decode("ascii", "replace"),
+            headers={name.lower(): value for name, value in http.headers.items()},
+            body=await http.body(),
+        )
+        status, body = await run_in_threadpool(answer, cloud, authenticator, request)
+        return Response(body, status, media_type="application/json;charset=utf-8")
+
+    return Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"])])
+
+
+class LocalCloud:
+    """A cloud that listens. `with LocalCloud(state, keys) as cloud:` and point an SDK at `cloud.endpoint`."""
+
+    def __init__(
+        self,
+        state: Path,
+        keys: Mapping[str, str],
+        options: Options | None = None,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        self.cloud = Cloud(state, options or Options())
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(listen)
+        self._socket.listen(BACKLOG)
+        host, port = self._socket.getsockname()
+        self.endpoint = f"{host}:{port}"
+        config = uvicorn.Config(
+            application(self.cloud, keys),
+            # httptools takes request lines of any length: 32 KB of user data make one of 46 KB.
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            access_log=False,
+            log_config=None,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACEFUL,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._serve, name="localcloud-http", daemon=True)
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+    def start(self) -> None:
+        """Returns when requests are answered (those that come earlier wait in the socket)."""
+        self.cloud.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+        self.cloud.stop()
+
+    def __enter__(self) -> "LocalCloud":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

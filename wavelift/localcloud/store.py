@@ -1,0 +1,125 @@
+"""Everything the cloud knows, in one SQLite file.
+
+One lock and one transaction at a time: a request sees and leaves a consistent cloud. Nothing slow happens inside a
+transaction; copying files and talking to machines come between two of them.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from wavelift.localcloud.entities import Entity
+from wavelift.localcloud.errors import ApiError
+
+E = TypeVar("E", bound=Entity)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS entity (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL,
+    UNIQUE (kind, id));
+CREATE TABLE IF NOT EXISTS token (
+    action TEXT NOT NULL, value TEXT NOT NULL, fingerprint TEXT NOT NULL, reply TEXT NOT NULL,
+    PRIMARY KEY (action, value));
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A client token: the same request twice has the effect and the reply of one."""
+
+    action: str
+    value: str
+    fingerprint: str
+    mismatch: ApiError
+
+
+class Transaction:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.after_commit: list[Callable[[], None]] = []
+
+    def get(self, kind: type[E], identifier: str) -> E | None:
+        row = self._connection.execute(
+            "SELECT body FROM entity WHERE kind = ? AND id = ?", (kind.kind, identifier)
+        ).fetchone()
+        return kind.model_validate_json(row[0]) if row else None
+
+    def all(self, kind: type[E]) -> list[E]:
+        """Oldest first."""
+        rows = self._connection.execute("SELECT body FROM entity WHERE kind = ? ORDER BY position", (kind.kind,))
+        return [kind.model_validate_json(row[0]) for row in rows]
+
+    def put(self, entity: Entity) -> None:
+        self._connection.execute(
+            "INSERT INTO entity (kind, id, body) VALUES (?, ?, ?)"
+            " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
+            (entity.kind, entity.id, entity.model_dump_json()),
+        )
+
+    def remove(self, entity: Entity) -> None:
+        self._connection.execute("DELETE FROM entity WHERE kind = ? AND id = ?", (entity.kind, entity.id))
+
+    def setting(self, name: str) -> str | None:
+        row = self._connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else None
+
+    def keep(self, name: str, value: str) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)", (name, value))
+
+    def next_number(self, name: str) -> int:
+        number = int(self.setting(name) or 0) + 1
+        self.keep(name, str(number))
+        return number
+
+    def recall(self, token: Token | None) -> str | None:
+        """The id an earlier request with this token got."""
+        if token is None:
+            return None
+        row = self._connection.execute(
+            "SELECT fingerprint, reply FROM token WHERE action = ? AND value = ?", (token.action, token.value)
+        ).fetchone()
+        if row is None:
+            return None
+        if row[0] != token.fingerprint:
+            raise token.mismatch
+        return str(row[1])
+
+    def remember(self, token: Token | None, reply: str) -> None:
+        if token is not None:
+            self._connection.execute(
+                "INSERT INTO token (action, value, fingerprint, reply) VALUES (?, ?, ?, ?)",
+                (token.action, token.value, token.fingerprint, reply),
+            )
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.executescript(SCHEMA)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Committed when the block ends, undone when it raises; `after_commit` runs outside the lock."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            transaction = Transaction(self._connection)
+            try:
+                yield transaction
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        for call in transaction.after_commit:
+            call()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
