@@ -56,7 +56,7 @@ class Harness:
         self.url = url_of(self.socket)
         app = build_app("test", self.runner, shared_secret(SECRET))
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
         self.thread.start()
         self.client = ServiceClient(self.url, SECRET)
 
@@ -112,11 +112,7 @@ def test_submit_runs_once_and_a_resubmission_finds_it(harness: Harness) -> None:
 
 def test_keys_work_with_plain_and_with_encoded_slashes(harness: Harness) -> None:
     harness.client.submit(KEY, {"kind": "count"})
-    assert (
-        harness.client.get("/v1/jobs/m1/1/copy")["key"]
-        == harness.client.get("/v1/jobs/m1%2F1%2Fcopy")["key"]
-        == KEY
-    )
+    assert harness.client.get("/v1/jobs/m1/1/copy")["key"] == harness.client.get("/v1/jobs/m1%2F1%2Fcopy")["key"] == KEY
 
 
 def test_another_spec_is_a_conflict_but_another_token_is_not(harness: Harness) -> None:

@@ -90,9 +90,7 @@ class ServiceClient:
     def __init__(self, base_url: str, token: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
         self.base_url = base_url.rstrip("/")
         # A proxy meant for the internet must not see, or break, what stays between our services.
-        self._http = httpx.Client(
-            base_url=self.base_url, headers=_headers(token), timeout=timeout, trust_env=False
-        )
+        self._http = httpx.Client(base_url=self.base_url, headers=_headers(token), timeout=timeout, trust_env=False)
 
     def __enter__(self) -> ServiceClient:
         return self

@@ -133,9 +133,7 @@ class JobStore:
 
     def in_state(self, state: JobState) -> list[str]:
         with self._lock:
-            rows = self._db.execute(
-                "SELECT key FROM jobs WHERE state = ? ORDER BY created, key", (state,)
-            ).fetchall()
+            rows = self._db.execute("SELECT key FROM jobs WHERE state = ? ORDER BY created, key", (state,)).fetchall()
         return [str(row[0]) for row in rows]
 
     def spec(self, key: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -65,9 +65,7 @@ def jobs_router(runner: JobRunner, check: Callable[[str], Any], admit: Admit = _
     principal_of = bearer(check)
 
     @router.put("/v1/jobs/{key:path}")
-    def submit(
-        key: str, spec: dict[str, Any], response: Response, principal: Annotated[Any, Depends(principal_of)]
-    ) -> JobStatus:
+    def submit(key: str, spec: dict[str, Any], response: Response, principal: Any = Depends(principal_of)) -> JobStatus:
         admit(principal, key, spec)
         status, new = runner.submit(key, spec)
         response.status_code = 201 if new else 200
@@ -78,12 +76,12 @@ def jobs_router(runner: JobRunner, check: Callable[[str], Any], admit: Admit = _
         return runner.all()
 
     @router.get("/v1/jobs/{key:path}")
-    def job(key: str, principal: Annotated[Any, Depends(principal_of)]) -> JobStatus:
+    def job(key: str, principal: Any = Depends(principal_of)) -> JobStatus:
         admit(principal, key, None)
         return runner.get(key)
 
     @router.delete("/v1/jobs/{key:path}")
-    def cancel(key: str, principal: Annotated[Any, Depends(principal_of)]) -> JobStatus:
+    def cancel(key: str, principal: Any = Depends(principal_of)) -> JobStatus:
         admit(principal, key, None)
         return runner.cancel(key)
 
@@ -125,9 +123,7 @@ def _install_error_handlers(app: FastAPI) -> None:
     def http(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
         message = f"{request.method} {request.url.path}: {error.detail}."
-        return JSONResponse(
-            error_body(code, message, "See the service's /docs for its calls."), error.status_code
-        )
+        return JSONResponse(error_body(code, message, "See the service's /docs for its calls."), error.status_code)
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -104,9 +104,7 @@ class JobRunner:
         self._live: dict[str, _Live] = {}
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"job-{n}", daemon=True) for n in range(workers)
-        ]
+        self._threads = [threading.Thread(target=self._work, name=f"job-{n}", daemon=True) for n in range(workers)]
 
     def start(self) -> None:
         for key in self._store.in_state(JobState.RUNNING):
@@ -143,9 +141,7 @@ class JobRunner:
         try:
             parsed: dict[str, Any] = kind.model.model_validate(spec).model_dump(mode="json")
         except ValidationError as error:
-            raise InvalidRequest(
-                f"The spec of job {key!r} is not valid: {_first(error)}.", "Correct it."
-            ) from None
+            raise InvalidRequest(f"The spec of job {key!r} is not valid: {_first(error)}.", "Correct it.") from None
         with self._lock:
             known = self._store.find(key)
             if known is None:
@@ -153,9 +149,7 @@ class JobRunner:
                 self._queue.put(key)
                 return status, True
             if without_credentials(self._store.spec(key)) != without_credentials(parsed):
-                raise Conflict(
-                    f"Job {key!r} exists with another spec.", "Use another key, or the same spec as before."
-                )
+                raise Conflict(f"Job {key!r} exists with another spec.", "Use another key, or the same spec as before.")
             self._store.replace_spec(key, parsed)
             if key in self._live:
                 self._live[key].spec = parsed
@@ -236,9 +230,7 @@ class JobRunner:
             else:
                 log.warning("job %s failed: %s: %s", job.key, code, message)
             self._store.report(job.key, live.step, live.progress)
-            self._store.transition(
-                job.key, JobState.FAILED, error=JobError(code=code, message=message, remedy=remedy)
-            )
+            self._store.transition(job.key, JobState.FAILED, error=JobError(code=code, message=message, remedy=remedy))
         else:
             self._store.report(job.key, live.step, live.progress)
             self._store.transition(job.key, JobState.SUCCEEDED, result=result)

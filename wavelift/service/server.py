@@ -53,9 +53,7 @@ def read_secret(path: Path) -> str:
 
 def configure_logging() -> None:
     """Log to stderr; stdout belongs to the line that says where the service listens."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def serve(service: str, app: FastAPI, server: socket.socket, stop: Callable[[], None]) -> int:

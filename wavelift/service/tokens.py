@@ -45,14 +45,10 @@ class Claims:
         """Raises `ForbiddenRequest`. Only a control token may name no volumes and so cover all."""
         if volume in self.volumes or (self.scope == "control" and not self.volumes):
             return
-        raise ForbiddenRequest(
-            f"This token does not cover volume {volume!r}.", "Issue a token that names this volume."
-        )
+        raise ForbiddenRequest(f"This token does not cover volume {volume!r}.", "Issue a token that names this volume.")
 
 
-def issue(
-    key: str, *, migration: str, scope: Scope, volumes: Sequence[str] = (), lifetime: timedelta | float
-) -> str:
+def issue(key: str, *, migration: str, scope: Scope, volumes: Sequence[str] = (), lifetime: timedelta | float) -> str:
     """A signed token; `lifetime` in seconds. Raises `InvalidRequest` for a key under 32 bytes."""
     seconds = lifetime.total_seconds() if isinstance(lifetime, timedelta) else lifetime
     claims = {
