@@ -108,7 +108,7 @@ def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | N
         say("starting the agent beside the source's disks")
         agent = _start_agent(state, secrets, started, {"system": machine.system.name, "data": machine.data.name})
         say("starting Airflow")
-        url = _start_airflow(state, secrets, started, manifests or REPO / "manifests", port or _free_port())
+        url = _start_airflow(state, secrets, started, manifests or REPO / "manifests", _port(port))
         stack = Stack(state, url, endpoint, agent, tuple(started))
         _set_connections(stack)
     except BaseException:
@@ -301,7 +301,12 @@ def _environment() -> dict[str, str]:
     return {**env, "PYTHONUNBUFFERED": "1"}
 
 
-def _free_port() -> int:
+def _port(wanted: int) -> int:
+    """The wanted port where it is free, else any free one."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,37 @@
+# `make demo` and `make test` set everything up by themselves.
+PYTHON := .venv/bin/python
+READY  := .venv/.ready
+
+.PHONY: demo up down test lint setup clean
+
+demo: $(READY)            ## run the main job: migrate the demo machine onto the local cloud and boot it
+	$(PYTHON) -m demo run
+
+up: $(READY)              ## start everything and leave it running
+	$(PYTHON) -m demo up
+
+down: $(READY)            ## stop what `make up` started
+	$(PYTHON) -m demo down
+
+test: $(READY) lint       ## linters, types, import rules and the everyday suite
+	$(PYTHON) -m pytest
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml scripts/packages.sh
+	scripts/packages.sh
+	/usr/bin/python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+clean:                    ## remove every trace: running processes, virtual environment, built machines
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m demo down; fi
+	rm -rf .venv .wavelift *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

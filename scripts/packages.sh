@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs the Debian packages that Wavelift needs. Asks for nothing; without root it says what to run, and stops.
+set -eu
+
+# python3-venv            the virtual environment
+# qemu-system-x86         the local cloud's machines; qemu-utils: disk images
+# python3-guestfs         preparing guests; linux-image-amd64 and libguestfs' appliance parts come with it
+# mmdebstrap fakeroot e2fsprogs grub-pc-bin   building the demo source machine
+# kmod                    depmod for the guest's module tables
+packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs linux-image-amd64 mmdebstrap fakeroot
+          e2fsprogs grub-pc-bin grub-common kmod cpio zstd busybox-static debian-archive-keyring"
+
+missing=""
+for package in $packages; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo "These Debian packages are missing. Install them, then run make again:" >&2
+  echo "    sudo apt-get install -y --no-install-recommends$missing" >&2
+  exit 1
+fi
+echo "installing Debian packages:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q >/dev/null
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -q --no-install-recommends $missing >/dev/null
