@@ -1,0 +1,204 @@
+"""Block maps: the digest table of one disk generation, a Merkle tree kept in files. See docs/format.md.
+
+A map is an index file plus one table file per non-zero segment, named by its digest: generations share the
+tables they have in common, and only touched segments are ever written.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from wavelift.blocks.digest import BLOCK, DIGEST, MAX_DISK, SECTOR, SEGMENT, TABLE, ZERO_DIGEST, blocks_of
+from wavelift.blocks.errors import MapError
+
+MAGIC = b"WLMAP\r\n\0"
+VERSION = 1
+_INDEX = struct.Struct("<8sHHIQQ")
+_ZERO_TABLE = bytes(TABLE)
+_DISK_DOMAIN = b"wavelift disk 1\0"
+_GENERATION_DOMAIN = b"wavelift generation 1\0"
+
+
+def segments_of(size: int) -> int:
+    return -(-size // SEGMENT)
+
+
+def table_size(size: int, segment: int) -> int:
+    """Bytes of the digest table of a segment; the last one may be shorter."""
+    return blocks_of(min(SEGMENT, size - segment * SEGMENT)) * DIGEST
+
+
+def segment_digest(table: bytes | bytearray) -> bytes:
+    """BLAKE3 of the table, or the zero sentinel for a segment of zeroes."""
+    return ZERO_DIGEST if table == _ZERO_TABLE[: len(table)] else blake3(table).digest()
+
+
+def disk_root(size: int, segments: bytes) -> bytes:
+    """The name of a disk's content: binds its size (bytes) and its segment digests."""
+    return blake3(_DISK_DOMAIN + struct.pack("<Q", size) + segments).digest()
+
+
+def generation_root(disks: Iterable[tuple[str, bytes]]) -> bytes:
+    """The name of a whole generation over (disk id, disk root), in any order."""
+    hasher = blake3(_GENERATION_DOMAIN)
+    for disk, root in sorted(disks):
+        name = disk.encode()
+        hasher.update(struct.pack("<I", len(name)) + name + root)
+    return hasher.digest()
+
+
+@dataclass(frozen=True)
+class DiskMap:
+    """One disk generation. `segments` holds the joined segment digests."""
+
+    disk: str
+    size: int
+    segments: bytes
+    folder: Path
+
+    @property
+    def root(self) -> bytes:
+        return disk_root(self.size, self.segments)
+
+    def segment(self, number: int) -> bytes:
+        return self.segments[number * DIGEST : (number + 1) * DIGEST]
+
+    def table(self, number: int) -> bytes:
+        """The digests of a segment, checked. Raises `MapError`."""
+        name = self.segment(number)
+        length = table_size(self.size, number)
+        if name == ZERO_DIGEST:
+            return _ZERO_TABLE[:length]
+        path = self.folder / name.hex()
+        try:
+            table = path.read_bytes()
+        except OSError as error:
+            raise MapError(f"The table {path} cannot be read: {error.strerror}.", "Run a full copy.") from None
+        if len(table) != length or segment_digest(table) != name:
+            raise MapError(f"The table {path} is damaged.", "Run a full copy.")
+        return table
+
+
+def encode_index(disk: str, size: int, segments: bytes) -> bytes:
+    name = disk.encode()
+    body = _INDEX.pack(MAGIC, VERSION, 0, len(name), size, len(segments) // DIGEST) + name + segments
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def decode_index(data: bytes, folder: Path) -> DiskMap:
+    """Raises `MapError` for anything but a whole, undamaged index of this version."""
+    if len(data) < _INDEX.size + 4 or data[:8] != MAGIC:
+        raise MapError("This is not a block map.", "Run a full copy.")
+    if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        raise MapError("The block map does not match its checksum.", "Run a full copy.")
+    _, version, flags, length, size, count = _INDEX.unpack_from(data)
+    if version != VERSION or flags:
+        raise MapError(f"This block map has version {version}; this reads {VERSION}.", "Run a full copy.")
+    end = _INDEX.size + length
+    if size > MAX_DISK or size % SECTOR or count != segments_of(size) or len(data) != end + count * DIGEST + 4:
+        raise MapError("The block map's sizes contradict each other.", "Run a full copy.")
+    try:
+        disk = data[_INDEX.size : end].decode()
+    except UnicodeDecodeError:
+        raise MapError("The block map's disk id is not text.", "Run a full copy.") from None
+    return DiskMap(disk, size, data[end:-4], folder)
+
+
+class WorkTable:
+    """The digests of a generation while it is made: a flat file, sparse where the disk is zero."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.size = size
+        os.ftruncate(self._fd, blocks_of(size) * DIGEST)
+
+    def write(self, offset: int, table: bytes) -> None:
+        """Digests of the blocks from byte `offset` of the disk on."""
+        os.pwrite(self._fd, table, offset // BLOCK * DIGEST)
+
+    def sync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def tables(self) -> Iterator[bytes]:
+        """The tables, segment by segment; holes of the file are not read."""
+        for segment in range(segments_of(self.size)):
+            start, length = segment * TABLE, table_size(self.size, segment)
+            try:
+                empty = os.lseek(self._fd, start, os.SEEK_DATA) >= start + length
+            except OSError:  # ENXIO: nothing but a hole up to the end
+                empty = True
+            yield _ZERO_TABLE[:length] if empty else os.pread(self._fd, length, start)
+
+
+class MapStore:
+    """The maps of one disk, in one folder: `NUMBER.map` and `segments/DIGEST`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._segments = folder / "segments"
+        self._segments.mkdir(parents=True, exist_ok=True)
+
+    def freeze(self, disk: str, generation: int, work: WorkTable) -> DiskMap:
+        """Turn a finished work table into a map, durably; an interrupted one leaves no map behind."""
+        digests = bytearray()
+        for table in work.tables():
+            name = segment_digest(table)
+            digests += name
+            if name != ZERO_DIGEST and not (self._segments / name.hex()).exists():
+                write_durably(self._segments / name.hex(), table)
+        write_durably(self._index(generation), encode_index(disk, work.size, bytes(digests)))
+        return DiskMap(disk, work.size, bytes(digests), self._segments)
+
+    def load(self, generation: int) -> DiskMap | None:
+        """The map of a generation, None when there is none. Raises `MapError` when damaged."""
+        try:
+            data = self._index(generation).read_bytes()
+        except FileNotFoundError:
+            return None
+        return decode_index(data, self._segments)
+
+    def prune(self, keep: Iterable[int]) -> None:
+        """Drop the maps of all other generations and the tables nobody names any more."""
+        kept = {self._index(number) for number in keep}
+        for path in self.folder.glob("*.map"):
+            if path not in kept:
+                path.unlink()
+        used: set[str] = set()
+        for path in self.folder.glob("*.map"):
+            found = decode_index(path.read_bytes(), self._segments)
+            used.update(found.segment(number).hex() for number in range(segments_of(found.size)))
+        for path in self._segments.iterdir():
+            if path.name not in used:
+                path.unlink()
+
+    def _index(self, generation: int) -> Path:
+        return self.folder / f"{generation}.map"
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file whole: after a crash it holds either all of the old or all of the new."""
+    temporary = path.with_name(f".{path.name}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

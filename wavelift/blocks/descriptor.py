@@ -1,0 +1,23 @@
+"""Where a generation of a volume goes: a small serialisable value that crosses the seams between services."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_PACK_BYTES = 4 << 20
+MIN_PACK_BYTES = 2 << 20
+
+
+class SinkDescriptor(BaseModel):
+    """`token` is a scoped, short-lived credential; it stays out of the text form of this value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["gateway"] = "gateway"
+    url: str
+    volume: str
+    generation: int = Field(ge=1)
+    token: str = Field(repr=False)
+    max_pack_bytes: int = Field(default=DEFAULT_PACK_BYTES, ge=MIN_PACK_BYTES, le=64 << 20)

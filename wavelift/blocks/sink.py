@@ -1,0 +1,149 @@
+"""Where packs go. A sink belongs to one worker: one connection, one pack under way."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+from wavelift.blocks.descriptor import SinkDescriptor
+from wavelift.blocks.errors import SinkError, SinkUnauthorized, SinkUnreachable
+
+GIVE_UP_SECONDS = 120.0
+REPLY_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 3.0
+# A pack damaged on its way is sent again; one damaged before that fails each time.
+CORRUPT_TRIES = 3
+
+Credential = Callable[[], SinkDescriptor]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the receiver made durable: blocks, bytes of disk, bytes of pack."""
+
+    blocks: int
+    bytes: int
+    wire_bytes: int
+
+
+class Sink(Protocol):
+    def put(self, sequence: int, pack: memoryview) -> Receipt:
+        """Deliver a pack; returns once it is durable. Raises `SinkError` and its kinds."""
+
+    def close(self) -> None: ...
+
+
+class GatewaySink:
+    """Packs as PUTs over one kept-alive connection; a lost connection is retried with growing pauses."""
+
+    def __init__(self, descriptor: Credential, stop: threading.Event, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
+        self._descriptor = descriptor
+        self._stop = stop
+        self._give_up = give_up_seconds
+        self._connection: http.client.HTTPConnection | None = None
+
+    def put(self, sequence: int, pack: memoryview) -> Receipt:
+        deadline = time.monotonic() + self._give_up
+        pause = FIRST_PAUSE_SECONDS
+        corrupt = 0
+        while True:
+            descriptor = self._descriptor()
+            try:
+                status, body = self._try(descriptor, sequence, pack)
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                failure: SinkError = SinkUnreachable(
+                    f"The gateway at {descriptor.url} cannot be reached: {type(error).__name__} {error}.",
+                    "Check that it runs; the copy goes on from here when it is submitted again.",
+                )
+            else:
+                if status == 200:
+                    return Receipt(int(body["blocks"]), int(body["bytes"]), int(body["wire_bytes"]))
+                failure = _refusal(descriptor, status, body)
+                corrupt += failure.code == "corrupt"
+                renewed = self._descriptor().token != descriptor.token
+                again = status >= 500 or (status == 401 and renewed) or 0 < corrupt < CORRUPT_TRIES
+                if not again:
+                    raise failure
+            if time.monotonic() + pause > deadline or self._stop.wait(pause):
+                raise failure
+            pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _try(self, descriptor: SinkDescriptor, sequence: int, pack: memoryview) -> tuple[int, dict[str, Any]]:
+        if self._connection is None:
+            self._connection = _connect(descriptor.url)
+        path = f"/v1/volumes/{quote(descriptor.volume, safe='')}/generations/{descriptor.generation}/packs/{sequence}"
+        headers = {
+            "Authorization": f"Bearer {descriptor.token}",
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(len(pack)),
+        }
+        self._connection.request("PUT", path, body=pack, headers=headers)
+        return _answer(self._connection.getresponse())
+
+
+def open_sink(
+    descriptor: SinkDescriptor | Credential,
+    stop: threading.Event | None = None,
+    give_up_seconds: float = GIVE_UP_SECONDS,
+) -> Sink:
+    """A sink for one worker. A callable is asked before each pack, so that a renewed token is used.
+
+    `stop` ends the pauses between retries; `give_up_seconds` bounds them for one pack.
+    """
+    if isinstance(descriptor, SinkDescriptor):
+        fixed = descriptor
+        return GatewaySink(lambda: fixed, stop or threading.Event(), give_up_seconds)
+    return GatewaySink(descriptor, stop or threading.Event(), give_up_seconds)
+
+
+def _connect(url: str) -> http.client.HTTPConnection:
+    """A connection to the gateway's data port, which its health names: it may change with a restart."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    control = http.client.HTTPConnection(host, parts.port or 80, timeout=REPLY_SECONDS)
+    try:
+        control.request("GET", "/v1/health")
+        _, health = _answer(control.getresponse())
+        port = int(health["data_port"])
+    except (KeyError, TypeError, ValueError):
+        raise SinkError(f"{url} is not a Wavelift gateway.", "Check the address of the sink.") from None
+    finally:
+        control.close()
+    # http.client itself sets TCP_NODELAY.
+    return http.client.HTTPConnection(host, port, timeout=REPLY_SECONDS)
+
+
+def _answer(response: http.client.HTTPResponse) -> tuple[int, dict[str, Any]]:
+    raw = response.read()
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise http.client.HTTPException(f"status {response.status} without a JSON body")
+    return response.status, body
+
+
+def _refusal(descriptor: SinkDescriptor, status: int, body: dict[str, Any]) -> SinkError:
+    error = body.get("error", {})
+    code, message = str(error.get("code", "sink_refused")), str(error.get("message", f"Status {status}."))
+    remedy = str(error.get("remedy", ""))
+    if status in (401, 403):
+        return SinkUnauthorized(
+            f"The gateway at {descriptor.url} refused the write token for volume {descriptor.volume}: {message}",
+            "Submit the job again with a fresh token that names this volume.",
+        )
+    return SinkError(message, remedy, code=code)

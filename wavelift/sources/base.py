@@ -1,0 +1,43 @@
+"""What every source offers: a point in time with extents and reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A run of bytes. `dirty` (changed since the token) and `zero` are independent: a discard is both."""
+
+    start: int
+    length: int
+    dirty: bool
+    zero: bool
+
+
+class PointInTime(Protocol):
+    """A disk's content at one moment. `size` in bytes; `token` names the moment for the next `open`."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def token(self) -> str: ...
+
+    def extents(self) -> Iterator[Extent]:
+        """Gapless, in order, from 0 to `size`."""
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        """Fill the view; safe from several threads. Raises when the source has fewer bytes."""
+
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+    def open(self, token: str | None = None) -> PointInTime:
+        """`token` of an earlier moment lets a tracker tell what changed; None means everything did."""

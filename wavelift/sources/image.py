@@ -1,0 +1,102 @@
+"""Raw disk images (and block devices read as they are). Changes are found by scanning: all is dirty."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from wavelift.blocks.digest import SECTOR
+from wavelift.blocks.errors import SourceError
+from wavelift.sources.base import Extent
+
+_FOREIGN = {b"QFI\xfb": "qcow2", b"KDMV": "VMDK", b"conectix": "VHD", b"vhdxfile": "VHDX"}
+
+
+class ImageSource:
+    kind = "image"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, token: str | None = None) -> ImagePointInTime:
+        """Raises `SourceError`: missing, not raw, not a multiple of 512 bytes."""
+        try:
+            return ImagePointInTime(self.path)
+        except OSError as error:
+            raise SourceError(
+                f"The image {self.path} cannot be opened: {error.strerror}.", "Check the path and its rights."
+            ) from None
+
+
+class ImagePointInTime:
+    """The caller sees to it that nothing writes meanwhile; `token` changes when something did."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.size = os.lseek(self._fd, 0, os.SEEK_END)
+            self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            self._check()
+        except BaseException:
+            os.close(self._fd)
+            raise
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    @property
+    def token(self) -> str:
+        info = os.fstat(self._fd)
+        return f"{info.st_dev}:{info.st_ino}:{self.size}:{info.st_mtime_ns}"
+
+    def extents(self) -> Iterator[Extent]:
+        at = 0
+        while at < self.size:
+            data = self._seek(at, os.SEEK_DATA)
+            if data > at:
+                yield Extent(at, data - at, dirty=True, zero=True)
+            if data >= self.size:
+                return
+            hole = self._seek(data, os.SEEK_HOLE)
+            yield Extent(data, hole - data, dirty=True, zero=False)
+            at = hole
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        got = 0
+        while got < len(view):
+            count = os.preadv(self._fd, [view[got:]], offset + got)
+            if count == 0:
+                raise SourceError(
+                    f"{self._path} ends at {offset + got}, before its size of {self.size}.",
+                    "Something shortened it meanwhile; start again.",
+                )
+            got += count
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _seek(self, offset: int, whence: int) -> int:
+        if not self._regular:
+            return offset if whence == os.SEEK_DATA else self.size
+        try:
+            return min(self.size, os.lseek(self._fd, offset, whence))
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return self.size
+            raise
+
+    def _check(self) -> None:
+        start = os.pread(self._fd, 8, 0)
+        for magic, name in _FOREIGN.items():
+            if start.startswith(magic):
+                raise SourceError(
+                    f"{self._path} is a {name} image; only raw images are read.",
+                    f"Convert it: qemu-img convert -O raw {self._path} disk.raw",
+                )
+        if self.size == 0 or self.size % SECTOR:
+            raise SourceError(
+                f"{self._path} has {self.size} bytes, not a positive multiple of {SECTOR}.",
+                "Check that it is a whole disk.",
+            )
