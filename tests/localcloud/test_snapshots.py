@@ -1,0 +1,139 @@
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+ZONE = "cn-local-a"
+
+
+def content(path: Path) -> tuple[bytes, bytes, int]:
+    with path.open("rb") as file:
+        first = file.read(5)
+        file.seek(1024**3 - 512)
+        return first, file.read(4), path.stat().st_size
+
+
+def test_a_snapshot_and_its_clone(ecs: Any, state: Path, used_disk: str) -> None:
+    made = ecs.call("create_snapshot", disk_id=used_disk, snapshot_name="one", tags={"generation": "1"})
+    snapshot_id = made["SnapshotId"]
+    assert snapshot_id.startswith("s-") and len(snapshot_id) == 22
+    with (state / "disks" / f"{used_disk}.raw").open("r+b") as file:
+        file.write(b"LATER")
+    snapshot = ecs.snapshot(snapshot_id)
+    assert snapshot["Status"] == "progressing" and snapshot["Progress"].removesuffix("%").isdigit()
+    with ecs.refused("InvalidSnapshotId.NotReady", 403):
+        ecs.call("create_disk", zone_id=ZONE, size=5, snapshot_id=snapshot_id)
+    snapshot = ecs.wait(ecs.snapshot, snapshot_id, "accomplished")
+    assert (snapshot["Progress"], snapshot["SourceDiskId"], snapshot["SourceDiskSize"]) == ("100%", used_disk, "1")
+    file = state / "snapshots" / f"{snapshot_id}.raw"
+    assert content(file) == (b"first", b"last", 1024**3)
+    assert file.stat().st_blocks * 512 < 1024 * 1024  # sparse
+    clone = ecs.new_disk(2, snapshot_id=snapshot_id)
+    assert content(state / "disks" / f"{clone}.raw") == (b"first", b"last", 2 * 1024**3)
+    assert ecs.snapshot(snapshot_id)["Usage"] == "disk"
+
+
+def test_never_attached(ecs: Any) -> None:
+    with ecs.refused("IncorrectDiskStatus.NeverAttached", 403):
+        ecs.call("create_snapshot", disk_id=ecs.new_disk())
+    with ecs.refused("InvalidDiskId.NotFound", 404):
+        ecs.call("create_snapshot", disk_id="d-none")
+
+
+def test_client_token(ecs: Any, used_disk: str) -> None:
+    def make(name: str) -> str:
+        fields = {"disk_id": used_disk, "snapshot_name": name, "client_token": "snapshot-token"}
+        return str(ecs.call("create_snapshot", **fields)["SnapshotId"])
+
+    assert make("a") == make("a")
+    with ecs.refused("IdempotentParameterMismatch", 403):
+        make("b")
+
+
+def test_filters(ecs: Any, used_disk: str) -> None:
+    made = ecs.new_snapshot(used_disk, tags={"kind": "filter"})
+
+    def find(**fields: Any) -> list[str]:
+        return [s["SnapshotId"] for s in ecs.call("describe_snapshots", **fields)["Snapshots"]["Snapshot"]]
+
+    assert find(disk_id=used_disk) == [made]
+    assert find(tags={"kind": "filter"}) == [made]
+    assert find(snapshot_ids=json.dumps([made]), status="accomplished") == [made]
+    assert find(disk_id=used_disk, status="progressing") == []
+
+
+def test_deletion(ecs: Any, state: Path, used_disk: str) -> None:
+    snapshot_id = ecs.new_snapshot(used_disk)
+    clone = ecs.new_disk(snapshot_id=snapshot_id)
+    with ecs.refused("SnapshotCreatedDisk", 403):
+        ecs.call("delete_snapshot", snapshot_id=snapshot_id)
+    ecs.call("delete_snapshot", snapshot_id=snapshot_id, force=True)
+    assert ecs.snapshot(snapshot_id)["Status"] == "gone"
+    assert not (state / "snapshots" / f"{snapshot_id}.raw").exists()
+    assert content(state / "disks" / f"{clone}.raw")[:2] == (b"first", b"last")
+
+
+def test_snapshots_outlive_their_disk(ecs: Any, used_disk: str) -> None:
+    snapshot_id = ecs.new_snapshot(used_disk)
+    ecs.call("delete_disk", disk_id=used_disk)
+    assert ecs.snapshot(snapshot_id)["Status"] == "accomplished"
+
+
+def test_too_small_for_the_snapshot(ecs: Any, host: str) -> None:
+    disk_id = ecs.new_disk(3)
+    ecs.attach(disk_id, host)
+    snapshot_id = ecs.new_snapshot(disk_id)
+    with ecs.refused("InvalidDiskSize.TooSmall", 403):
+        ecs.new_disk(2, snapshot_id=snapshot_id)
+
+
+# Writes the same growing number at the start and at the end of its disk, for ever.
+COUNTER = """#!/usr/bin/env python3
+import os, time, pathlib
+folder = pathlib.Path(os.environ["DEVICE_DIR"])
+while not list(folder.iterdir()):
+    time.sleep(0.01)
+with next(folder.iterdir()).open("r+b", buffering=0) as disk:
+    print("counting", flush=True)
+    number = 0
+    while True:
+        number += 1
+        for place in (0, 512 * 1024**2):
+            os.pwrite(disk.fileno(), number.to_bytes(8, "big"), place)
+"""
+
+
+def test_a_point_in_time_while_a_host_instance_writes(ecs: Any, state: Path) -> None:
+    host = ecs.run_host(COUNTER)
+    disk_id = ecs.new_disk()
+    path = state / "disks" / f"{disk_id}.raw"
+    with path.open("r+b") as file:  # something to copy between the two places
+        file.seek(1024**2)
+        file.write(bytes(range(1, 256)) * 1024 * 256)
+    ecs.attach(disk_id, host)
+    ecs.wait_console(host, "counting")
+    snapshots = [ecs.call("create_snapshot", disk_id=disk_id)["SnapshotId"] for _ in range(3)]
+    seen = []
+    for snapshot_id in snapshots:
+        with (state / "snapshots" / f"{snapshot_id}.raw").open("rb") as file:
+            first = int.from_bytes(file.read(8), "big")
+            file.seek(512 * 1024**2)
+            second = int.from_bytes(file.read(8), "big")
+        assert 0 <= first - second <= 1
+        seen.append(first)
+    assert seen == sorted(set(seen))  # it went on between them
+    ecs.release(host)
+
+
+def test_a_copy_does_not_hold_up_others(ecs: Any, server: Any, used_disk: str) -> None:
+    """The copy is held up by hand: while somebody else holds the disk, other requests are answered."""
+    locks = server.cloud.snapshots._context.locks
+    replies: list[str] = []
+    with locks.hold(f"disk {used_disk}"):
+        thread = threading.Thread(target=lambda: replies.append(ecs.new_snapshot(used_disk)))
+        thread.start()
+        assert ecs.disk(used_disk)["Status"] == "Available"
+        ecs.new_disk()
+        assert not replies
+    thread.join(10)
+    assert len(replies) == 1
