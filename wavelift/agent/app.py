@@ -1,0 +1,67 @@
+"""The agent's REST API: its disks, its replicate jobs, and the commit that moves the base on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI
+
+from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
+from wavelift.agent.state import MigrationState
+from wavelift.service.errors import InvalidRequest
+from wavelift.service.jobs import JobStore
+from wavelift.service.rest import bearer, build_app, shared_secret
+from wavelift.service.runner import JobKind, JobRunner
+from wavelift.sources.base import Source
+
+SECTOR_SIZE = 512
+
+
+def make_runner(state: Path, sources: Mapping[str, Source], connections: int) -> JobRunner:
+    replicator = Replicator(state, sources, connections)
+    kinds: list[JobKind[Any]] = [JobKind("replicate", ReplicateSpec, replicator.run)]
+    return JobRunner(JobStore(state / "jobs.db"), kinds)
+
+
+def make_app(state: Path, sources: Mapping[str, Source], runner: JobRunner, secret: str) -> FastAPI:
+    check = shared_secret(secret)
+    app = build_app("agent", runner, check)
+    guard = [Depends(bearer(check))]
+
+    @app.get("/v1/disks", dependencies=guard)
+    def disks() -> list[dict[str, Any]]:
+        return [
+            {"id": name, "size": _size(source), "sector_size": SECTOR_SIZE, "kind": source.kind}
+            for name, source in sorted(sources.items())
+        ]
+
+    @app.post("/v1/migrations/{migration}/generations/{generation}/commit", dependencies=guard)
+    def commit(migration: str, generation: int) -> dict[str, Any]:
+        done = MigrationState(state, _name(migration)).commit(generation)
+        return {"migration": migration, "generation": done.generation}
+
+    @app.delete("/v1/migrations/{migration}", dependencies=guard)
+    def forget(migration: str) -> dict[str, Any]:
+        keys = [job.key for job in runner.all() if runner.spec(job.key).get("migration") == migration]
+        runner.forget(keys)
+        MigrationState(state, _name(migration)).forget()
+        return {"migration": migration, "forgotten_jobs": len(keys)}
+
+    return app
+
+
+def _size(source: Source) -> int:
+    opened = source.open()
+    try:
+        return opened.size
+    finally:
+        opened.close()
+
+
+def _name(migration: str) -> str:
+    if not re.match(NAME, migration):
+        raise InvalidRequest(f"{migration!r} is no name of a migration.", "Use letters, digits, '.', '_', '-'.")
+    return migration

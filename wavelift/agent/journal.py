@@ -1,0 +1,156 @@
+"""What the target has acknowledged, on disk before anything relies on it.
+
+An append-only file of checksummed JSON lines: the first names the replication, each other one a batch of
+ranges. Digests go to the work tables first, so a line never speaks of digests that are not there. A torn tail
+is what a kill leaves, and is dropped. The file is rewritten as one summary line when it has grown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wavelift.blocks.blockmap import WorkTable, write_durably
+from wavelift.blocks.copy import Ack
+from wavelift.blocks.plan import Intervals
+
+COMPACT_AFTER_LINES = 4096
+
+
+@dataclass
+class DiskTally:
+    """What is done of one disk. Sizes in bytes."""
+
+    done: Intervals = field(default_factory=Intervals)
+    sent_bytes: int = 0
+    wire_bytes: int = 0
+    changed_bytes: int = 0
+
+    def add(self, line: dict[str, Any]) -> None:
+        for start, end in line["ranges"]:
+            self.done.add(start, end)
+        self.sent_bytes += line["sent"]
+        self.wire_bytes += line["wire"]
+        self.changed_bytes += line["changed"]
+
+
+class Journal:
+    """One replication's journal. `begin` says what it is about; another beginning is another journal."""
+
+    def __init__(self, path: Path, begin: dict[str, Any], tables: Sequence[WorkTable]) -> None:
+        self._path = path
+        self._begin = begin
+        self._tables = tables
+        self.tallies = [DiskTally() for _ in tables]
+        self.next_sequence = 1
+        self._lines = 0
+        for line in read_lines(path)[1:]:
+            self._apply(line)
+        # Rewritten at once: that drops a torn tail, which must not stand in front of new lines.
+        self._compact()
+        self._queue: queue.SimpleQueue[Ack | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def acknowledge(self, ack: Ack) -> None:
+        """Take note; durable soon, in batches. Raises what a former batch failed with."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(ack)
+
+    def close(self) -> None:
+        """Returns once all is durable. Raises what a batch failed with."""
+        self._queue.put(None)
+        self._thread.join()
+        os.close(self._fd)
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            ended = None in batch
+            acks = [ack for ack in batch if ack is not None]
+            if acks and self._error is None:
+                try:
+                    self._write(acks)
+                except OSError as error:
+                    self._error = error
+
+    def _write(self, acks: list[Ack]) -> None:
+        for ack in acks:
+            for offset, table in ack.tables:
+                self._tables[ack.disk].write(offset, table)
+        for disk in {ack.disk for ack in acks}:
+            self._tables[disk].sync()
+        lines = [_line_of(ack) for ack in acks]
+        os.write(self._fd, b"".join(encode_line(line) for line in lines))
+        os.fdatasync(self._fd)
+        for line in lines:
+            self._apply(line)
+        if self._lines > COMPACT_AFTER_LINES:
+            os.close(self._fd)
+            self._compact()
+
+    def _apply(self, line: dict[str, Any]) -> None:
+        self.tallies[line["disk"]].add(line)
+        self.next_sequence = max(self.next_sequence, line["next"])
+        self._lines += 1
+
+    def _compact(self) -> None:
+        summary = [
+            {
+                "disk": disk,
+                "next": self.next_sequence,
+                "ranges": list(tally.done),
+                "sent": tally.sent_bytes,
+                "wire": tally.wire_bytes,
+                "changed": tally.changed_bytes,
+            }
+            for disk, tally in enumerate(self.tallies)
+        ]
+        write_durably(self._path, b"".join(encode_line(line) for line in [self._begin, *summary]))
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._lines = 0
+
+
+def _line_of(ack: Ack) -> dict[str, Any]:
+    return {
+        "disk": ack.disk,
+        "next": (ack.sequence or 0) + 1,
+        "ranges": ack.ranges,
+        "sent": ack.sent_bytes,
+        "wire": ack.wire_bytes,
+        "changed": ack.changed_bytes,
+    }
+
+
+def encode_line(line: dict[str, Any]) -> bytes:
+    body = json.dumps(line, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines up to the first damaged one; none when there is no journal."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    lines: list[dict[str, Any]] = []
+    for piece in raw.split(b"\n")[:-1]:
+        crc, _, body = piece.partition(b" ")
+        if crc != b"%08x" % zlib.crc32(body):
+            break
+        lines.append(json.loads(body))
+    return lines

@@ -1,0 +1,88 @@
+"""The agent's folder of one migration: block maps of its disks, the journal under way, what is committed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wavelift.agent.journal import read_lines
+from wavelift.blocks.blockmap import MapStore, write_durably
+from wavelift.service.errors import NotFound
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The generation that was verified at the target, and the volume that holds each disk."""
+
+    generation: int
+    volumes: Mapping[str, str]
+
+
+class MigrationState:
+    def __init__(self, root: Path, migration: str) -> None:
+        self.migration = migration
+        self.folder = root / "migrations" / migration
+        self._committed = self.folder / "committed.json"
+
+    def maps(self, disk: str) -> MapStore:
+        return MapStore(self.folder / "maps" / disk)
+
+    def work(self, generation: int) -> Path:
+        return self.folder / "work" / str(generation)
+
+    def journal(self, generation: int) -> Path:
+        return self.work(generation) / "journal"
+
+    def committed(self) -> Committed | None:
+        try:
+            raw = json.loads(self._committed.read_text())
+        except FileNotFoundError:
+            return None
+        return Committed(int(raw["generation"]), dict(raw["volumes"]))
+
+    def touched(self) -> list[int]:
+        """Generations that were begun and not committed: the volumes may hold parts of them."""
+        found = self.folder.glob("work/*/journal")
+        return sorted(int(path.parent.name) for path in found)
+
+    def finished(self, generation: int, result: Mapping[str, Any], volumes: Mapping[str, str]) -> None:
+        report = {"result": dict(result), "volumes": dict(volumes)}
+        write_durably(self.work(generation) / "finished.json", json.dumps(report).encode())
+
+    def restart(self, generation: int) -> None:
+        """Forget what was done of a generation, but not that it was begun."""
+        for path in self.work(generation).glob("*.table"):
+            path.unlink()
+        self.journal(generation).unlink(missing_ok=True)
+
+    def begun(self, generation: int) -> dict[str, Any] | None:
+        lines = read_lines(self.journal(generation))
+        return lines[0] if lines else None
+
+    def commit(self, generation: int) -> Committed:
+        """Make a finished generation the base of the next. Raises `NotFound` when it never finished."""
+        before = self.committed()
+        if before is not None and before.generation == generation:
+            return before
+        try:
+            report = json.loads((self.work(generation) / "finished.json").read_text())
+        except FileNotFoundError:
+            raise NotFound(
+                f"Generation {generation} of {self.migration!r} was never replicated here.",
+                "Commit the generation of a replicate job that succeeded.",
+            ) from None
+        now = Committed(generation, dict(report["volumes"]))
+        write_durably(self._committed, json.dumps({"generation": generation, "volumes": dict(now.volumes)}).encode())
+        for disk in now.volumes:
+            self.maps(disk).prune([generation])
+        # The volumes are proven to hold this generation: whatever was begun before is of no account now.
+        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        return now
+
+    def forget(self) -> None:
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
