@@ -184,7 +184,7 @@ class Machines:
 
     def attach(self, instance: Instance, disk: Disk) -> None:
         machine_disk = self._machine_disk(disk)
-        with Qmp(self._control(instance.id)) as qmp:
+        with self.talk(instance) as qmp:
             if node_name(machine_disk) in self._plugged(qmp):
                 return
             nodes = qmp.execute("query-named-block-nodes", {"flat": True})
@@ -195,7 +195,7 @@ class Machines:
     def detach(self, instance: Instance, disk: Disk) -> None:
         """The guest has to let go of the disk; one that does not answer keeps it."""
         name = node_name(self._machine_disk(disk))
-        with Qmp(self._control(instance.id)) as qmp:
+        with self.talk(instance) as qmp:
             if name in self._plugged(qmp):
                 qmp.execute("device_del", {"id": name})
                 if not qmp.wait_event("DEVICE_DELETED", name, UNPLUG_LIMIT):
@@ -209,29 +209,33 @@ class Machines:
         return {str(entry["name"]) for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})}
 
     def freeze(self, instance: Instance) -> None:
-        with Qmp(self._control(instance.id)) as qmp:
+        with self.talk(instance) as qmp:
             qmp.execute("stop")
 
     def thaw(self, instance: Instance) -> None:
-        with Qmp(self._control(instance.id)) as qmp:
+        with self.talk(instance) as qmp:
             qmp.execute("cont")
 
     def open_port(self, instance: Instance, port: int) -> None:
         if not can_listen(instance.address, port):
             return
-        with Qmp(self._control(instance.id)) as qmp:
+        with self.talk(instance) as qmp:
             answer = qmp.human(f"hostfwd_add net0 {forward(instance.address, port)}").strip()
         if answer:
             raise RuntimeFailure(f"port {port} of {instance.id} could not be opened: {answer}")
 
+    def talk(self, instance: Instance) -> Qmp:
+        """The machine's own control socket; one conversation at a time."""
+        return Qmp(self._control(instance.id))
+
     def forwards(self, instance: Instance) -> str:
         """QEMU's own table of forwarded ports."""
-        with Qmp(self._control(instance.id)) as qmp:
+        with self.talk(instance) as qmp:
             return qmp.human("info usernet")
 
     def screenshot(self, instance: Instance) -> bytes | None:
         target = self._folders.of(instance.id) / "screen.png"
-        with Qmp(self._control(instance.id)) as qmp:
+        with self.talk(instance) as qmp:
             qmp.execute("screendump", {"filename": str(target), "format": "png"})
         out = io.BytesIO()
         with Picture.open(target) as picture:

@@ -56,6 +56,7 @@ class Cloud:
         with self.store.transaction() as tx:
             sockets = _sockets(tx)
         self._engine = Engine(self.store, options.profile)
+        self.machines = Machines(folders, files, self._children, sockets)
         context = Context(
             options=options,
             store=self.store,
@@ -63,7 +64,7 @@ class Cloud:
             files=files,
             folders=folders,
             locks=KeyedLocks(),
-            machines=Machines(folders, files, self._children, sockets),
+            machines=self.machines,
             hosts=Hosts(folders, files, self._children),
         )
         self.disks = Disks(context)

@@ -138,7 +138,8 @@ class Instances:
     def _grace(self, instance: Instance) -> float:
         if instance.force:
             return 0
-        return HOST_GRACE if instance.on_host else self._context.options.grace
+        grace = self._context.options.grace
+        return min(HOST_GRACE, grace) if instance.on_host else grace
 
     def _stop(self, identifier: str) -> None:
         with self._context.locks.hold(instance_lock(identifier)):

@@ -1,0 +1,203 @@
+"""Rules of instances, and host instances as the quickest of them."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from alibabacloud_ecs20140526 import models
+
+from wavelift.localcloud import processes
+from wavelift.localcloud.model.context import Options
+from wavelift.localcloud.server import LocalCloud
+
+WEB = """#!/bin/sh
+echo "$INSTANCE_ID at $INSTANCE_ADDRESS in $PWD"
+env > environment
+exec python3 -m http.server --bind "$INSTANCE_ADDRESS" 8080
+"""
+
+
+def wait_for(url: str) -> httpx.Response:
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return httpx.get(url, trust_env=False)
+        except httpx.ConnectError:
+            assert time.monotonic() < deadline, f"nobody answers at {url}"
+            time.sleep(0.05)
+
+
+def test_life_of_a_host_instance(ecs: Any, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_SECRET", "hidden")
+    instance_id = ecs.run("host-linux", WEB, internet_max_bandwidth_out=5, instance_name="web", tags={"wave": "3"})
+    assert instance_id.startswith("i-") and len(instance_id) == 22
+    assert ecs.instance(instance_id)["Status"] == "Pending"
+    instance = ecs.wait(ecs.instance, instance_id, "Running")
+    (address,) = instance["PublicIpAddress"]["IpAddress"]
+    assert instance["VpcAttributes"]["PrivateIpAddress"]["IpAddress"] == [address]
+    assert address.startswith("127.") and not address.startswith("127.0.0.")
+    assert (instance["InstanceName"], instance["Cpu"], instance["Memory"]) == ("web", 2, 4096)
+    seen = wait_for(f"http://{address}:8080/environment").text
+    assert "SOME_SECRET" not in seen and f"INSTANCE_ID={instance_id}" in seen
+    assert ecs.wait_console(instance_id, " in ").startswith(f"{instance_id} at {address}")
+    with ecs.refused("IncorrectInstanceStatus", 403):
+        ecs.call("delete_instance", instance_id=instance_id)
+    with ecs.refused("IncorrectInstanceStatus", 403):
+        ecs.call("start_instance", instance_id=instance_id)
+    with ecs.refused("OperationDenied", 403):
+        ecs.call("get_instance_screenshot", instance_id=instance_id)
+    ecs.call("stop_instance", instance_id=instance_id)
+    assert ecs.instance(instance_id)["Status"] == "Stopping"
+    ecs.wait(ecs.instance, instance_id, "Stopped")
+    assert not processes.marked(instance_id)
+    ecs.call("start_instance", instance_id=instance_id)
+    ecs.wait(ecs.instance, instance_id, "Running")
+    assert wait_for(f"http://{address}:8080/").status_code == 200
+    ecs.call("reboot_instance", instance_id=instance_id)
+    ecs.wait(ecs.instance, instance_id, "Running")
+    assert ecs.console(instance_id).count(f"{instance_id} at") == 3
+    ecs.release(instance_id)
+    assert not processes.marked(instance_id)
+    assert not (state / "instances" / instance_id).exists()
+
+
+def test_disks_come_and_go_in_the_device_folder(ecs: Any, state: Path, host: str) -> None:
+    devices = state / "instances" / host / "devices"
+    disk_id = ecs.new_disk()
+    ecs.attach(disk_id, host)
+    link = devices / f"virtio-{disk_id.removeprefix('d-')}"
+    assert link.resolve() == state / "disks" / f"{disk_id}.raw"
+    ecs.stop(host)
+    ecs.detach(disk_id, host)
+    ecs.call("start_instance", instance_id=host)
+    ecs.wait(ecs.instance, host, "Running")
+    assert list(devices.iterdir()) == []
+
+
+def test_disks_go_with_the_instance_or_stay(ecs: Any) -> None:
+    disk = models.RunInstancesRequestDataDisk
+    size = {"size": 1, "category": "cloud_essd", "performance_level": "PL0"}
+    host = ecs.run("host-linux", "sleep 600", data_disk=[disk(**size), disk(**size, delete_with_instance=False)])
+    ecs.wait(ecs.instance, host, "Running")
+    attached = ecs.new_disk()
+    ecs.attach(attached, host)
+    disks = {d["Device"]: d["DiskId"] for d in ecs.call("describe_disks", instance_id=host)["Disks"]["Disk"]}
+    ecs.release(host)
+    left = {device: ecs.disk(disk_id)["Status"] for device, disk_id in disks.items()}
+    assert left == {"/dev/xvda": "gone", "/dev/xvdb": "gone", "/dev/xvdc": "Available", "/dev/xvdd": "Available"}
+
+
+def test_a_script_that_ends_is_a_stopped_instance(ecs: Any) -> None:
+    host = ecs.run("host-linux", "sleep 600 & sleep 0.5; echo bye")
+    ecs.wait(ecs.instance, host, "Stopped")
+    assert "bye" in ecs.console(host)
+    assert not processes.marked(host)  # what it left in the background ended with it
+    ecs.release(host)
+
+
+def test_a_script_that_does_not_end_when_asked(ecs: Any) -> None:
+    stubborn = "#!/bin/bash\ntrap 'echo asked' TERM\necho ready\nwhile true; do sleep 0.1; done"
+    host = ecs.run_host(stubborn)
+    ecs.wait_console(host, "ready")
+    ecs.call("stop_instance", instance_id=host)
+    ecs.wait(ecs.instance, host, "Stopped")
+    assert "asked" in ecs.console(host) and not processes.marked(host)
+    ecs.release(host)
+
+
+def test_a_killed_instance_is_noticed(ecs: Any, host: str) -> None:
+    for pid in processes.marked(host):
+        os.kill(pid, signal.SIGKILL)
+    ecs.wait(ecs.instance, host, "Stopped")
+    assert ecs.call("describe_instance_status", instance_id=[host])["InstanceStatuses"]["InstanceStatus"] == [
+        {"InstanceId": host, "Status": "Stopped"}
+    ]
+
+
+def test_client_token_and_dry_run(ecs: Any) -> None:
+    first = ecs.run("host-linux", "sleep 600", client_token="run-token")
+    assert ecs.run("host-linux", "sleep 600", client_token="run-token") == first
+    with ecs.refused("IdempotentParameterMismatch", 400):
+        ecs.run("host-linux", "sleep 601", client_token="run-token")
+    before = ecs.call("describe_instances")["TotalCount"]
+    with ecs.refused("DryRunOperation", 400):
+        ecs.run("host-linux", "sleep 600", dry_run=True)
+    assert ecs.call("describe_instances")["TotalCount"] == before
+    ecs.wait(ecs.instance, first, "Running")
+    for action in ("stop_instance", "reboot_instance"):
+        with ecs.refused("DryRunOperation", 400):
+            ecs.call(action, instance_id=first, dry_run=True)
+    ecs.release(first)
+
+
+def test_refused_orders(ecs: Any) -> None:
+    with ecs.refused("InvalidImageId.NotFound", 404):
+        ecs.run("m-none")
+    with ecs.refused("InvalidInstanceType.ValueNotSupported", 400):
+        ecs.run("host-linux", instance_type="ecs.t1.tiny")
+    with ecs.refused("InvalidVSwitchId.NotFound", 404):
+        ecs.run("host-linux", v_switch_id="vsw-none")
+    with ecs.refused("InvalidSecurityGroupId.NotFound", 404):
+        ecs.run("host-linux", security_group_id="sg-none")
+    with ecs.refused("MissingParameter", 400):
+        ecs.run("host-linux", security_group_id=None)
+    with ecs.refused("InvalidParameter", 400):
+        ecs.run("host-linux", amount=2)
+    with ecs.refused("InvalidInstanceId.NotFound", 404):
+        ecs.call("stop_instance", instance_id="i-none")
+    small = models.RunInstancesRequestSystemDisk(size="1")
+    with ecs.refused("InvalidSystemDiskSize.ValueNotSupported", 400):
+        ecs.run("host-linux", system_disk=small)
+
+
+def test_finding_instances(ecs: Any) -> None:
+    host = ecs.run_host(instance_name="needle", v_switch_id="vsw-local-b", tags={"find": "me"})
+    address = ecs.instance(host)["VpcAttributes"]["PrivateIpAddress"]["IpAddress"][0]
+    for fields in (
+        {"instance_name": "needle"},
+        {"tags": {"find": "me"}},
+        {"zone_id": "cn-local-b"},
+        {"private_ip_addresses": json.dumps([address])},
+    ):
+        found = ecs.call("describe_instances", **fields)["Instances"]["Instance"]
+        assert [i["InstanceId"] for i in found] == [host], fields
+    assert ecs.call("describe_instances", public_ip_addresses=json.dumps([address]))["TotalCount"] == 0
+    ecs.release(host)
+
+
+def test_tags(ecs: Any, host: str) -> None:
+    tag = models.TagResourcesRequestTag
+    disk_id = ecs.new_disk()
+    fields = {"resource_type": "disk", "resource_id": [disk_id]}
+    ecs.call("tag_resources", **fields, tag=[tag(key="a", value="1"), tag(key="b", value="2")])
+    ecs.call("tag_resources", **fields, tag=[tag(key="a", value="3")])
+    found = ecs.call("list_tag_resources", **fields)["TagResources"]["TagResource"]
+    assert {t["TagKey"]: t["TagValue"] for t in found} == {"a": "3", "b": "2"}
+    ecs.call("untag_resources", **fields, tag_key=["a"])
+    assert ecs.disk(disk_id)["Tags"]["Tag"] == [{"TagKey": "b", "TagValue": "2"}]
+    ecs.call("untag_resources", **fields, all=True)
+    assert ecs.disk(disk_id)["Tags"]["Tag"] == []
+    ecs.call("tag_resources", resource_type="instance", resource_id=[host], tag=[tag(key="on", value="host")])
+    found = ecs.call("list_tag_resources", resource_type="instance", tags={"on": "host"})
+    assert [t["ResourceId"] for t in found["TagResources"]["TagResource"]] == [host]
+    with ecs.refused("InvalidResourceId.NotFound", 404):
+        ecs.call("tag_resources", resource_type="disk", resource_id=["d-none"], tag=[tag(key="a", value="1")])
+    with ecs.refused("InvalidResourceType.NotFound", 404):
+        ecs.call("tag_resources", resource_type="moon", resource_id=["x"], tag=[tag(key="a", value="1")])
+    with ecs.refused("InvalidTagKey.Malformed", 400):
+        ecs.call("tag_resources", **fields, tag=[tag(key="acs:x", value="1")])
+
+
+def test_no_host_image_unless_allowed(tmp_path: Path, ecs: Any) -> None:
+    with LocalCloud(tmp_path, {"K": "S"}, Options()) as server:
+        closed = type(ecs)(server.endpoint, "K", "S")
+        assert closed.call("describe_images")["TotalCount"] == 0
+        with closed.refused("InvalidImageId.NotFound", 404):
+            closed.run("host-linux", "true")
+    found = ecs.call("describe_images", image_owner_alias="system")["Images"]["Image"]
+    assert [i["ImageId"] for i in found] == ["host-linux"]

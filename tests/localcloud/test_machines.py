@@ -1,0 +1,192 @@
+"""Instances as machines: one really boots, from an image made the way a migration makes one."""
+
+import base64
+import io
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from wavelift.localcloud import accelerator, processes
+from wavelift.localcloud.accelerator import boot_sector
+from wavelift.localcloud.entities import Instance
+from wavelift.localcloud.machines import Machine, MachineDisk, command_line
+from wavelift.localcloud.server import LocalCloud
+
+HELLO = "hello from a boot sector"
+
+
+def machine(**changes: Any) -> Machine:
+    values: dict[str, Any] = {
+        "id": "i-1",
+        "cores": 2,
+        "memory": 1024,
+        "mac": "52:54:00:00:00:01",
+        "address": "127.9.8.7",
+        "ports": (22, 80),
+        "disks": (MachineDisk("system", Path("/a,b/d-system.raw")), MachineDisk("data", Path("/a/d-data.raw"))),
+        "console": Path("/a,b/console.log"),
+        "control": Path("/tmp/c.sock"),
+    }
+    return Machine(**(values | changes))
+
+
+def pairs(command: list[str], option: str) -> list[str]:
+    return [command[n + 1] for n, word in enumerate(command) if word == option]
+
+
+def test_the_command_line() -> None:
+    command = command_line(machine(), ["-accel", "tcg"])
+    assert command[0] == "qemu-system-x86_64" and pairs(command, "-accel") == ["tcg"]
+    assert (pairs(command, "-smp"), pairs(command, "-m")) == (["2"], ["1024"])
+    nodes = [json.loads(text) for text in pairs(command, "-blockdev")]
+    assert [node["file"]["filename"] for node in nodes] == ["/a,b/d-system.raw", "/a/d-data.raw"]
+    disks = [json.loads(text) for text in pairs(command, "-device") if text.startswith("{")]
+    assert [(d["driver"], d["serial"], d.get("bootindex")) for d in disks] == [
+        ("virtio-blk-pci", "system", 1),
+        ("virtio-blk-pci", "data", None),
+    ]
+    assert pairs(command, "-netdev") == ["user,id=net0,hostfwd=tcp:127.9.8.7:22-:22,hostfwd=tcp:127.9.8.7:80-:80"]
+    assert pairs(command, "-chardev") == ["file,id=console,path=/a,,b/console.log,append=on"]
+
+
+def test_only_virtio_devices() -> None:
+    command = command_line(machine(), [])
+    devices = [json.loads(t)["driver"] if t.startswith("{") else t.split(",")[0] for t in pairs(command, "-device")]
+    assert all(name.startswith("virtio-") for name in devices) and "-nodefaults" in command
+
+
+def test_a_boot_sector_has_its_signature_and_its_limit() -> None:
+    assert len(boot_sector("x")) == 512 and boot_sector("x").endswith(b"\x55\xaa")
+    with pytest.raises(ValueError, match="does not fit"):
+        boot_sector("x" * 500)
+
+
+def test_the_probe_boots_something() -> None:
+    assert accelerator._boots(["-accel", "tcg"], limit=15)
+    assert not accelerator._boots(["-accel", "no-such-accelerator"])
+
+
+@pytest.fixture(scope="module")
+def image(ecs: Any, state: Path) -> str:
+    """Disk, attached to a helper, written, snapshot, image."""
+    host = ecs.run_host()
+    disk_id = ecs.new_disk()
+    ecs.attach(disk_id, host)
+    link = state / "instances" / host / "devices" / f"virtio-{disk_id.removeprefix('d-')}"
+    with link.open("r+b") as disk:
+        disk.write(boot_sector(HELLO))
+    image_id: str = ecs.new_image(ecs.new_snapshot(disk_id), image_name="boots")
+    ecs.release(host)
+    return image_id
+
+
+@pytest.fixture(scope="module")
+def group(ecs: Any) -> str:
+    name: str = ecs.call("create_security_group", vpc_id="vpc-local")["SecurityGroupId"]
+    authorize(ecs, name, "2222/2222")
+    return name
+
+
+def authorize(ecs: Any, group: str, ports: str) -> None:
+    fields = {"ip_protocol": "tcp", "port_range": ports, "source_cidr_ip": "0.0.0.0/0"}
+    ecs.call("authorize_security_group", security_group_id=group, **fields)
+
+
+@pytest.fixture(scope="module")
+def booted(ecs: Any, image: str, group: str) -> Iterator[str]:
+    instance_id = ecs.run(image, security_group_id=group, internet_max_bandwidth_out=1)
+    ecs.wait(ecs.instance, instance_id, "Running")
+    yield instance_id
+    if ecs.instance(instance_id)["Status"] != "gone":
+        ecs.release(instance_id)
+
+
+def kept(server: LocalCloud, instance_id: str) -> Instance:
+    return next(instance for instance in server.cloud.instances.all() if instance.id == instance_id)
+
+
+def forwards(server: LocalCloud, instance_id: str) -> dict[str, str]:
+    """The address and guest port of each forward, out of QEMU's table."""
+    table = server.cloud.machines.forwards(kept(server, instance_id))
+    return {m[2]: m[1] for m in re.finditer(r"TCP\[HOST_FORWARD\]\s+\S+\s+(\S+)\s+(\d+)\s", table)}
+
+
+def test_it_boots_and_speaks(ecs: Any, booted: str) -> None:
+    assert HELLO in ecs.wait_console(booted, HELLO)
+
+
+def test_its_screen(ecs: Any, booted: str) -> None:
+    text = ecs.call("get_instance_screenshot", instance_id=booted)["Screenshot"]
+    with Image.open(io.BytesIO(base64.b64decode(text))) as picture:
+        assert picture.format == "JPEG"
+        assert picture.width >= 640 and picture.height >= 350
+        # The firmware writes light text on black.
+        extremes = picture.convert("L").getextrema()
+    assert extremes[0] < 50 < 150 < extremes[1]
+
+
+def test_its_ports_open_while_it_runs(ecs: Any, server: LocalCloud, booted: str, group: str) -> None:
+    address = ecs.instance(booted)["PublicIpAddress"]["IpAddress"][0]
+    assert forwards(server, booted) == {"2222": address}
+    authorize(ecs, group, "8080/8081")
+    authorize(ecs, group, "1/65535")  # too wide to forward
+    assert forwards(server, booted) == {"2222": address, "8080": address, "8081": address}
+
+
+def test_a_snapshot_of_a_running_machine(ecs: Any, state: Path, booted: str) -> None:
+    system = ecs.call("describe_disks", instance_id=booted)["Disks"]["Disk"][0]["DiskId"]
+    snapshot_id = ecs.new_snapshot(system)
+    with (state / "snapshots" / f"{snapshot_id}.raw").open("rb") as file:
+        assert file.read(512) == boot_sector(HELLO)
+    assert ecs.snapshot(snapshot_id)["SourceDiskType"] == "system"
+
+
+def test_it_goes_on_after_a_snapshot(server: LocalCloud, booted: str) -> None:
+    with server.cloud.machines.talk(kept(server, booted)) as qmp:
+        assert qmp.execute("query-status")["status"] == "running"
+
+
+def test_a_disk_plugged_into_a_running_machine(ecs: Any, server: LocalCloud, booted: str) -> None:
+    disk_id = ecs.new_disk()
+    ecs.attach(disk_id, booted)
+    with server.cloud.machines.talk(kept(server, booted)) as qmp:
+        names = {entry["name"] for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})}
+        nodes = {node["node-name"] for node in qmp.execute("query-named-block-nodes", {"flat": True})}
+    serial = disk_id.removeprefix("d-")
+    assert f"disk-{serial}" in names & nodes
+
+
+def test_a_reboot_boots_again(ecs: Any, server: LocalCloud, booted: str) -> None:
+    before = kept(server, booted).pid
+    ecs.call("reboot_instance", instance_id=booted, force_stop=True)
+    ecs.wait(ecs.instance, booted, "Running")
+    assert processes.marked(booted) != [before]
+    deadline = time.monotonic() + 20
+    while ecs.console(booted).count(HELLO) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_deletion_ends_the_machine(ecs: Any, server: LocalCloud, booted: str) -> None:
+    pid, ticks = kept(server, booted).pid, kept(server, booted).ticks
+    assert processes.alive(pid, ticks)
+    ecs.release(booted)
+    assert not processes.alive(pid, ticks) and processes.start_ticks(pid) is None
+
+
+def test_a_machine_that_cannot_start_is_stopped(ecs: Any, image: str, state: Path) -> None:
+    instance_id = ecs.run(image)
+    ecs.wait(ecs.instance, instance_id, "Running")
+    ecs.stop(instance_id)
+    system = ecs.call("describe_disks", instance_id=instance_id)["Disks"]["Disk"][0]["DiskId"]
+    (state / "disks" / f"{system}.raw").unlink()
+    ecs.call("start_instance", instance_id=instance_id)
+    ecs.wait(ecs.instance, instance_id, "Stopped")
+    assert "d-" in (state / "instances" / instance_id / "qemu.log").read_text()
+    ecs.release(instance_id)

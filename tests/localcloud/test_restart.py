@@ -1,0 +1,183 @@
+"""The command as a process: killed in the middle, started again, ended politely."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wavelift.localcloud import processes
+from wavelift.localcloud.accelerator import boot_sector
+
+
+class Server:
+    def __init__(self, state: Path, *arguments: str) -> None:
+        command = [sys.executable, "-m", "wavelift.localcloud.command", "--state", str(state), *arguments]
+        self.errors = (state.parent / "stderr").open("ab")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors)
+        assert self.process.stdout is not None
+        self.hello = json.loads(self.process.stdout.readline())
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        self.errors.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+
+class Launcher:
+    """Starts servers on one state folder and leaves none behind."""
+
+    def __init__(self, state: Path, ecs_type: Any) -> None:
+        self.state = state
+        self._type = ecs_type
+        self._servers: list[Server] = []
+
+    def start(self, *arguments: str) -> tuple[Server, Any]:
+        keys = ("--access-key", "K:S", "--allow-host-instances")
+        server = Server(self.state, *keys, *arguments)
+        self._servers.append(server)
+        return server, self._type(server.hello["endpoint"], "K", "S")
+
+    def close(self) -> None:
+        for server in self._servers:
+            if server.process.poll() is None:
+                server.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, ecs: Any) -> Iterator[Launcher]:
+    launcher = Launcher(tmp_path / "state", type(ecs))
+    yield launcher
+    launcher.close()
+
+
+def test_killed_and_started_again(launcher: Launcher) -> None:
+    server, ecs = launcher.start("--profile", "fast")
+    host = ecs.run_host("echo started; exec sleep 600")
+    disk_id = ecs.new_disk()
+    ecs.attach(disk_id, host)
+    with (launcher.state / "disks" / f"{disk_id}.raw").open("r+b") as file:
+        file.write(boot_sector("machine speaks"))
+    image = ecs.new_image(ecs.new_snapshot(disk_id))
+    machine, doomed = ecs.run(image), ecs.run(image)
+    for instance_id in (machine, doomed):
+        ecs.wait(ecs.instance, instance_id, "Running")
+    before = {name: processes.marked(name) for name in (host, machine, doomed)}
+    left = {
+        "disk": ecs.call("create_disk", zone_id="cn-local-a", size=5)["DiskId"],
+        "snapshot": ecs.call("create_snapshot", disk_id=disk_id, client_token="t")["SnapshotId"],
+        "starting": ecs.run("host-linux", "echo late; exec sleep 600"),
+    }
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    for pid in before[doomed]:
+        os.kill(pid, signal.SIGKILL)
+
+    server, ecs = launcher.start()
+    assert ecs.instance(host)["Status"] == ecs.instance(machine)["Status"] == "Running"
+    ecs.wait(ecs.instance, doomed, "Stopped")
+    assert {name: processes.marked(name) for name in (host, machine)} == {
+        name: before[name] for name in (host, machine)
+    }
+    ecs.wait(ecs.disk, left["disk"], "Available")
+    ecs.wait(ecs.snapshot, left["snapshot"], "accomplished")
+    ecs.wait(ecs.instance, left["starting"], "Running")
+    assert ecs.call("create_snapshot", disk_id=disk_id, client_token="t")["SnapshotId"] == left["snapshot"]
+    assert ecs.console(host).count("started") == 1
+    ecs.wait_console(machine, "machine speaks")
+    ecs.call("get_instance_screenshot", instance_id=machine)  # its control socket is in use again
+    ecs.call("start_instance", instance_id=doomed)
+    ecs.wait(ecs.instance, doomed, "Running")
+    ecs.release(machine)
+    assert not processes.marked(machine)
+
+    assert server.end(signal.SIGTERM) == 0
+    assert not any(processes.marked(name) for name in (host, doomed, left["starting"]))
+    server, ecs = launcher.start()
+    assert ecs.instance(host)["Status"] == ecs.instance(doomed)["Status"] == "Stopped"
+
+
+def test_operations_under_way_take_up_their_own_time(launcher: Launcher) -> None:
+    server, ecs = launcher.start("--profile", "realistic")
+    disk_id = ecs.call("create_disk", zone_id="cn-local-a", size=5)["DiskId"]
+    began = time.monotonic()
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    _, ecs = launcher.start("--profile", "realistic")
+    assert ecs.disk(disk_id)["Status"] == "Creating"
+    ecs.wait(ecs.disk, disk_id, "Available")
+    assert 3 < time.monotonic() - began < 10
+
+
+def test_a_copy_cut_short_is_made_again(launcher: Launcher) -> None:
+    """What a kill in the middle of a copy leaves: the snapshot is noted, its file is not there, the host is frozen."""
+    server, ecs = launcher.start()
+    host = ecs.run_host()
+    disk_id = ecs.new_disk()
+    ecs.attach(disk_id, host)
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    processes.freeze(host)
+    snapshot_id = note_snapshot(launcher.state, disk_id)
+    partial = launcher.state / "snapshots" / f"{snapshot_id}.partial"
+    partial.write_bytes(b"half")
+    _, ecs = launcher.start()
+    ecs.wait(ecs.snapshot, snapshot_id, "accomplished")
+    assert not partial.exists() and partial.with_suffix(".raw").stat().st_size == 1024**3
+    states = {(Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] for pid in marked(host)}
+    assert "T" not in states
+
+
+def marked(instance: str) -> list[int]:
+    found = processes.marked(instance)
+    assert found
+    return found
+
+
+def note_snapshot(state: Path, disk_id: str) -> str:
+    from wavelift.localcloud.entities import Snapshot, new_id
+    from wavelift.localcloud.store import Store
+
+    store = Store(state / "state.sqlite")
+    snapshot = Snapshot(id=new_id("s-"), created=time.time(), disk=disk_id, disk_size=1, disk_type="data")
+    with store.transaction() as tx:
+        tx.put(snapshot)
+    store.close()
+    return snapshot.id
+
+
+def test_one_server_per_state(launcher: Launcher) -> None:
+    launcher.start()
+    command = [sys.executable, "-m", "wavelift.localcloud.command", "--state", str(launcher.state)]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert second.returncode == 1 and "another local cloud runs on" in second.stderr
+
+
+def test_only_a_state_folder_is_needed(tmp_path: Path, ecs: Any) -> None:
+    state = tmp_path / "state"
+    server = Server(state)
+    try:
+        assert set(server.hello) == {"endpoint", "region", "access_key_id"} and server.hello["region"] == "cn-local"
+        file = state / "access-key.json"
+        assert file.stat().st_mode & 0o077 == 0
+        key = json.loads(file.read_text())
+        mine = type(ecs)(server.hello["endpoint"], key["access_key_id"], key["access_key_secret"])
+        assert mine.call("describe_regions")["Regions"]["Region"][0]["RegionId"] == "cn-local"
+    finally:
+        assert server.end(signal.SIGTERM) == 0
+    hint = (tmp_path / "stderr").read_text()
+    assert server.hello["endpoint"] in hint and key["access_key_secret"] not in hint
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--listen", "nowhere"], ["--access-key", "id-only"], ["--profile", "slow"], ["--listen", "h:99999"]]
+)
+def test_refused_arguments(tmp_path: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "wavelift.localcloud.command", "--state", str(tmp_path), *arguments]
+    assert subprocess.run(command, capture_output=True, timeout=30).returncode == 2
