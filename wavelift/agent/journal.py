@@ -42,16 +42,16 @@ class DiskTally:
 
 
 class Journal:
-    """One replication's journal. `begin` says what it is about; another beginning is another journal."""
+    """One replication's journal. `begin` says what it is about; `fresh` drops what a former one said."""
 
-    def __init__(self, path: Path, begin: dict[str, Any], tables: Sequence[WorkTable]) -> None:
+    def __init__(self, path: Path, begin: dict[str, Any], tables: Sequence[WorkTable], fresh: bool) -> None:
         self._path = path
         self._begin = begin
         self._tables = tables
         self.tallies = [DiskTally() for _ in tables]
         self.next_sequence = 1
         self._lines = 0
-        for line in read_lines(path)[1:]:
+        for line in [] if fresh else read_lines(path)[1:]:
             self._apply(line)
         # Rewritten at once: that drops a torn tail, which must not stand in front of new lines.
         self._compact()

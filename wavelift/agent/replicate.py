@@ -92,6 +92,7 @@ class _Replication:
         self._connections = connections
         self._state = MigrationState(root, spec.migration)
         self._notes: list[str] = []
+        self._fresh = False
         names = [wanted.disk for wanted in spec.disks]
         if len(set(names)) != len(names):
             raise InvalidRequest("The job names a disk twice.", "Name each disk once.")
@@ -112,7 +113,7 @@ class _Replication:
         ]
         for table in tables:
             stack.callback(table.close)
-        journal = Journal(self._state.journal(spec.generation), about, tables)
+        journal = Journal(self._state.journal(spec.generation), about, tables, self._fresh)
         try:
             self._copy(sources, bases, journal)
         finally:
@@ -142,7 +143,7 @@ class _Replication:
             about["notes"] = begun["notes"]
         elif begun is not None:
             self._notes.append("the source changed since this generation was begun: everything is sent again")
-            self._state.restart(generation)
+            self._restart()
             about["base"] = None
         else:
             about["base"] = self._usable_base()
@@ -159,9 +160,13 @@ class _Replication:
             if not fits:
                 self._notes.append(f"the block maps of generation {about['base']} do not fit: full copy")
                 about["base"], maps = None, [None] * len(sources)
-                self._state.restart(generation)
+                self._restart()
         about["notes"] = self._notes
         return maps
+
+    def _restart(self) -> None:
+        self._fresh = True
+        self._state.restart(self._spec.generation)
 
     def _usable_base(self) -> int | None:
         spec = self._spec

@@ -54,10 +54,10 @@ class MigrationState:
         write_durably(self.work(generation) / "finished.json", json.dumps(report).encode())
 
     def restart(self, generation: int) -> None:
-        """Forget what was done of a generation, but not that it was begun."""
+        """Drop the digests of a generation. Its journal stays until a new one replaces it in one step:
+        that it was begun must not be forgotten, the volumes hold parts of it."""
         for path in self.work(generation).glob("*.table"):
             path.unlink()
-        self.journal(generation).unlink(missing_ok=True)
 
     def begun(self, generation: int) -> dict[str, Any] | None:
         lines = read_lines(self.journal(generation))

@@ -1,0 +1,61 @@
+"""The gateway's control API: volumes, verify and prepare jobs, guarded by scoped tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI
+
+from wavelift.gateway.data import DataServer
+from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
+from wavelift.gateway.volumes import Volumes
+from wavelift.service.errors import ForbiddenRequest
+from wavelift.service.jobs import JobStore
+from wavelift.service.rest import bearer, build_app
+from wavelift.service.runner import JobKind, JobRunner
+from wavelift.service.tokens import Claims, verify
+
+
+def make_runner(state: Path, volumes: Volumes) -> JobRunner:
+    jobs = GatewayJobs(volumes)
+    kinds: list[JobKind[Any]] = [
+        JobKind("verify", VerifySpec, jobs.verify),
+        JobKind("prepare", PrepareSpec, jobs.prepare),
+    ]
+    return JobRunner(JobStore(state / "jobs.db"), kinds)
+
+
+def admit(claims: Claims, key: str, spec: Mapping[str, Any] | None) -> None:
+    """A control token may run jobs of its own migration, on the volumes it names if it names any."""
+    claims.require_migration(key.split("/", 1)[0])
+    if spec is None:
+        return
+    claims.require_migration(str(spec.get("migration")))
+    disks = spec.get("disks")
+    for disk in disks if isinstance(disks, list) else []:
+        if isinstance(disk, dict):
+            claims.require_volume(str(disk.get("volume")))
+
+
+def make_app(volumes: Volumes, runner: JobRunner, data: DataServer, key: str) -> FastAPI:
+    def control(token: str) -> Claims:
+        return verify(key, token, scope="control")
+
+    def health() -> dict[str, Any]:
+        return {"data_port": data.port, "packs_received": data.packs_received}
+
+    app = build_app("gateway", runner, control, admit, health)
+
+    @app.get("/v1/volumes", dependencies=[Depends(bearer(control))])
+    def attached() -> list[dict[str, Any]]:
+        return [{"id": volume.id, "size": volume.size, "path": str(volume.path)} for volume in volumes.all()]
+
+    @app.put("/v1/volumes/{volume}/generations/{generation}/packs/{sequence}")
+    def elsewhere(volume: str, generation: int, sequence: int) -> None:
+        raise ForbiddenRequest(
+            f"Packs are not taken here but at port {data.port}.", "Ask GET /v1/health for `data_port`."
+        )
+
+    return app

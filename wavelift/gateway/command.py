@@ -1,0 +1,47 @@
+"""`wavelift gateway`: the service beside the volumes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from wavelift.gateway.app import make_app, make_runner
+from wavelift.gateway.data import DataServer
+from wavelift.gateway.volumes import Volumes
+from wavelift.service.errors import InvalidRequest
+from wavelift.service.server import configure_logging, listen, read_secret, serve
+from wavelift.service.tokens import check_key
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0 picks a free one")
+    parser.add_argument(
+        "--data-listen", metavar="HOST:PORT", help="where packs are taken (default: same host, a free port)"
+    )
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="the jobs")
+    parser.add_argument(
+        "--devices", type=Path, required=True, metavar="DIR", help="folder of virtio-SERIAL links to volumes"
+    )
+    parser.add_argument("--key-file", type=Path, required=True, metavar="FILE", help="the key of the tokens")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM. Raises `InvalidRequest` for unusable arguments, OSError."""
+    configure_logging()
+    if not args.devices.is_dir():
+        raise InvalidRequest(f"{args.devices} is not a folder.", "Give the folder of the attached devices.")
+    key = check_key(read_secret(args.key_file))
+    args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    server = listen(args.listen)
+    volumes = Volumes(args.devices)
+    same_host = args.listen.rpartition(":")[0] + ":0"
+    data = DataServer(listen(args.data_listen or same_host), volumes, key)
+    data.start()
+    runner = make_runner(args.state, volumes)
+    runner.start()
+
+    def stop() -> None:
+        data.shutdown()
+        runner.stop()
+
+    return serve("gateway", make_app(volumes, runner, data, key), server, stop)

@@ -1,0 +1,161 @@
+"""The data port: packs only, a thread a connection, bodies read straight into reused buffers.
+
+Not the REST server: an event loop hands a body over in small pieces that are copied and collected again,
+which costs more than checking and writing them.
+"""
+
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import logging
+import re
+import socket
+import threading
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from wavelift.blocks.errors import BlockError
+from wavelift.blocks.pack import MAX_PACK, MAX_RECORD
+from wavelift.gateway.ingest import Target, ingest
+from wavelift.gateway.volumes import Volumes
+from wavelift.service.errors import InvalidRequest, NotFound, WaveliftError, explain
+from wavelift.service.rest import bearer_of, error_body
+from wavelift.service.tokens import verify
+
+log = logging.getLogger(__name__)
+
+PACKS_AT_ONCE = 8
+MAX_CONNECTIONS = 256
+IDLE_SECONDS = 300.0
+_ROUTE = re.compile(r"^/v1/volumes/([^/]+)/generations/(\d{1,15})/packs/(\d{1,15})$")
+
+
+class LimitedBody:
+    """The `length` bytes of a request's body."""
+
+    def __init__(self, stream: io.BufferedIOBase, length: int) -> None:
+        self._stream = stream
+        self._length = length
+        self.taken = 0
+
+    def readinto(self, view: memoryview) -> int:
+        wanted = min(len(view), self._length - self.taken)
+        # A BufferedReader fills the whole view, large ones without a detour through its own buffer.
+        got = self._stream.readinto(view[:wanted]) if wanted else 0
+        self.taken += got
+        return got
+
+    def drain(self, scratch: bytearray) -> bool:
+        """Read the rest so that the answer can be read at the other end; false when the peer left."""
+        while self.taken < self._length:
+            if self.readinto(memoryview(scratch)) == 0:
+                return False
+        return True
+
+
+class DataServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listener: socket.socket, volumes: Volumes, key: str) -> None:
+        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.volumes = volumes
+        self.key = key
+        self.packs = threading.BoundedSemaphore(PACKS_AT_ONCE)
+        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._received = 0
+
+    @property
+    def port(self) -> int:
+        return int(self.socket.getsockname()[1])
+
+    @property
+    def packs_received(self) -> int:
+        """Packs made durable since the start."""
+        return self._received
+
+    def count_pack(self) -> None:
+        with self._lock:
+            self._received += 1
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._connections.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.info("connection from %s ended early", client_address, exc_info=True)
+
+    def start(self) -> None:
+        threading.Thread(target=self.serve_forever, name="data", daemon=True).start()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = IDLE_SECONDS
+    server: DataServer
+
+    def setup(self) -> None:
+        super().setup()
+        self._scratch = bytearray(MAX_RECORD)
+
+    def do_PUT(self) -> None:
+        body: LimitedBody | None = None
+        try:
+            body = LimitedBody(self.rfile, self._length())
+            answer: tuple[int, dict[str, Any]] = (200, self._take(body))
+        except (WaveliftError, BlockError) as error:
+            answer = (error.status, error_body(error.code, error.message, error.remedy))
+        except OSError as error:
+            if isinstance(error, ConnectionError | TimeoutError):
+                raise
+            log.error("%s failed", self.path, exc_info=error)
+            answer = (HTTPStatus.INTERNAL_SERVER_ERROR, error_body(*explain(error)))
+        if body is None or not body.drain(self._scratch):
+            self.close_connection = True
+        self._answer(*answer)
+
+    def _length(self) -> int:
+        value = self.headers.get("content-length", "")
+        if not value.isdigit() or int(value) > MAX_PACK:
+            raise InvalidRequest(
+                f"Content-Length {value!r} is no length of a pack.", f"Send up to {MAX_PACK} bytes with it."
+            )
+        return int(value)
+
+    def _take(self, body: LimitedBody) -> dict[str, int]:
+        claims = verify(self.server.key, bearer_of(self.headers.get("authorization")))
+        found = _ROUTE.match(urlsplit(self.path).path)
+        if found is None:
+            raise NotFound(f"There is no {self.path} here.", "This port takes packs only.")
+        target = Target(unquote(found[1]), int(found[2]), int(found[3]))
+        with self.server.packs:
+            done = ingest(self.server.volumes, claims, target, body, self._scratch)
+        self.server.count_pack()
+        return done
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\n{'Connection: close' if self.close_connection else ''}"
+        ).rstrip()
+        # One write, so that it leaves as one packet.
+        self.wfile.write(f"{head}\r\n\r\n".encode() + data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug(format, *args)

@@ -1,0 +1,60 @@
+"""One pack into one volume: every block checked, then written; durable before the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wavelift.blocks.digest import blocks_of
+from wavelift.blocks.errors import CorruptPack
+from wavelift.blocks.pack import Codec, PackReader
+from wavelift.gateway.volumes import Volumes
+from wavelift.service.errors import InvalidRequest
+from wavelift.service.tokens import Claims
+
+
+class Body(Protocol):
+    """A request body that knows how much of it was read, in bytes."""
+
+    @property
+    def taken(self) -> int: ...
+
+    def readinto(self, view: memoryview) -> int: ...
+
+
+@dataclass(frozen=True)
+class Target:
+    volume: str
+    generation: int
+    sequence: int
+
+
+def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch: bytearray) -> dict[str, int]:
+    """Check, write, make durable. A pack refused midway has only written blocks that were proven.
+
+    Raises `ForbiddenRequest`, `InvalidRequest`, `VolumeNotAttached`, `PackError`, `VolumeTooSmall`, OSError.
+    """
+    claims.require_scope("write")
+    claims.require_volume(target.volume)
+    reader = PackReader(body.readinto, scratch)
+    header = reader.header
+    claims.require_migration(header.migration)
+    named = [disk.volume for disk in header.disks]
+    if named != [target.volume] or (header.generation, header.sequence) != (target.generation, target.sequence):
+        raise InvalidRequest(
+            f"The pack is number {header.sequence} of generation {header.generation} for {', '.join(named)}, "
+            f"but was sent to number {target.sequence} of generation {target.generation} of {target.volume}.",
+            "Send it where its header says.",
+        )
+    blocks = 0
+    with volumes.writing(target.volume) as writer:
+        writer.require(header.disks[0].disk, header.disks[0].size)
+        for record, data in reader.records():
+            if record.codec is Codec.ZERO:
+                writer.zero(record.offset, record.length)
+            else:
+                writer.write(record.offset, data)
+            blocks += blocks_of(record.length)
+    if reader.totals is None:
+        raise CorruptPack("it has no end record")
+    return {"blocks": blocks, "bytes": reader.totals.bytes, "wire_bytes": body.taken}

@@ -1,0 +1,124 @@
+"""The volumes attached to this gateway, found by serial in the device folder, never by device letter."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavelift.blocks.errors import VolumeTooSmall
+from wavelift.service.errors import NotFound
+
+PREFIX = "virtio-"
+_FALLOC_KEEP_SIZE = 1
+_FALLOC_PUNCH_HOLE = 2
+_ZEROES = bytes(1 << 20)
+_GONE = (errno.ENXIO, errno.ENODEV, errno.EIO, errno.ENOENT)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+class VolumeNotAttached(NotFound):
+    default_code = "volume_not_attached"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An attached volume; `size` in bytes."""
+
+    id: str
+    size: int
+    path: Path
+
+
+class Volumes:
+    """The device folder, read anew each time: volumes come and go, and a restart may move them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def all(self) -> list[Volume]:
+        found = []
+        for link in sorted(self._folder.glob(f"{PREFIX}*")):
+            try:
+                found.append(self._volume(f"d-{link.name.removeprefix(PREFIX)}", link))
+            except OSError:
+                # A link whose device has just gone; a later listing tells.
+                continue
+        return found
+
+    def find(self, volume: str) -> Volume:
+        """Raises `VolumeNotAttached`."""
+        serial = volume.removeprefix("d-")
+        # A serial names one link of this folder and can lead nowhere else.
+        if serial and "/" not in serial and serial not in (".", ".."):
+            try:
+                return self._volume(volume, self._folder / f"{PREFIX}{serial}")
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+        there = ", ".join(volume.id for volume in self.all()) or "none"
+        raise VolumeNotAttached(
+            f"Volume {volume} is not attached to this gateway; attached: {there}.", "Attach it, then try again."
+        )
+
+    def _volume(self, name: str, link: Path) -> Volume:
+        path = link.resolve(strict=True)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return Volume(name, os.lseek(fd, 0, os.SEEK_END), path)
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def writing(self, volume: str) -> Iterator[VolumeWriter]:
+        """Open for one pack; durable when the block ends well. Raises `VolumeNotAttached`, OSError."""
+        found = self.find(volume)
+        fd = os.open(found.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            yield VolumeWriter(found, fd)
+            os.fdatasync(fd)
+        except OSError as error:
+            if error.errno in _GONE and not found.path.exists():
+                raise self._went(volume) from error
+            raise
+        finally:
+            os.close(fd)
+        # What was written to a device that left meanwhile may be anywhere.
+        if self.find(volume).path != found.path:
+            raise self._went(volume)
+
+    def _went(self, volume: str) -> VolumeNotAttached:
+        return VolumeNotAttached(f"Volume {volume} was detached while it was written.", "Attach it again.")
+
+
+class VolumeWriter:
+    def __init__(self, volume: Volume, fd: int) -> None:
+        self._volume = volume
+        self._fd = fd
+
+    def require(self, disk: str, size: int) -> None:
+        """Raises `VolumeTooSmall`."""
+        if size > self._volume.size:
+            raise VolumeTooSmall(disk, size, self._volume.id, self._volume.size)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        while data:
+            count = os.pwrite(self._fd, data, offset)
+            data, offset = data[count:], offset + count
+
+    def zero(self, offset: int, length: int) -> None:
+        """Zeroes by punching, which frees the space too; written out where the device cannot."""
+        mode = _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE
+        if _libc.fallocate(self._fd, mode, offset, length) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV):
+            raise OSError(number, os.strerror(number), str(self._volume.path))
+        for at in range(offset, offset + length, len(_ZEROES)):
+            self.write(at, memoryview(_ZEROES)[: min(len(_ZEROES), offset + length - at)])
