@@ -1,0 +1,136 @@
+"""libguestfs: the appliance in which a guest's file systems are opened, never in this machine's own kernel."""
+
+import importlib.util
+import os
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+from wavelift.guest.errors import ApplianceFailed, NoSpace
+from wavelift.guest.files import FileEdit
+
+_DEBIAN = Path("/usr/lib/python3/dist-packages")
+_TEMPORARY = ".wavelift-new"
+_MARGIN = 1024 * 1024
+_REMEDY = "see the gateway's log; libguestfs-test-tool shows whether appliances start on that machine at all"
+
+
+def load_binding() -> ModuleType:
+    """Debian's binding is outside every virtual environment; just its two modules are taken, not its folder."""
+    if importlib.util.find_spec("guestfs") is not None:
+        return importlib.import_module("guestfs")
+    extension = next(_DEBIAN.glob("libguestfsmod*.so"), None)
+    if extension is None:
+        raise ApplianceFailed("the guestfs binding is not installed", "install libguestfs-tools and python3-guestfs")
+    for name, path in (("libguestfsmod", extension), ("guestfs", _DEBIAN / "guestfs.py")):
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ApplianceFailed(f"{path} cannot be loaded", "install python3-guestfs for this Python")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules["guestfs"]
+
+
+class Appliance:
+    """A started appliance with the guest's disks; a `GuestFiles` once something is mounted."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self._mounted: list[str] = []
+
+    def mount(self, device: str, point: str, *, writable: bool) -> None:
+        mount = self.handle.mount if writable else self.handle.mount_ro
+        mount(device, point)
+        self._mounted.append(point)
+
+    def umount_all(self) -> None:
+        self.handle.umount_all()
+        self._mounted.clear()
+
+    def is_file(self, path: str) -> bool:
+        return bool(self.handle.is_file(path, followsymlinks=True))
+
+    def read(self, path: str) -> bytes | None:
+        if not self.is_file(path):
+            return None
+        with tempfile.TemporaryDirectory(prefix="wavelift-guest-") as scratch:
+            target = Path(scratch) / "content"
+            self.handle.download(path, str(target))
+            return target.read_bytes()
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(self.handle.ls(folder)) if self.handle.is_dir(folder, followsymlinks=True) else []
+
+    def check_space(self, edits: Sequence[FileEdit]) -> None:
+        """Each file system must take what grows in it, and the largest new file beside the old one."""
+        by_point: dict[str, list[FileEdit]] = {}
+        for edit in edits:
+            real = str(self.handle.realpath(edit.path))
+            inside = [point for point in self._mounted if real.startswith(point.rstrip("/") + "/")]
+            by_point.setdefault(max(inside, key=len), []).append(edit)
+        for point, group in by_point.items():
+            growth = sum(max(0, len(edit.after) - len(edit.before)) for edit in group)
+            needed = growth + max(len(edit.after) for edit in group) + _MARGIN
+            space = self.handle.statvfs(point)
+            free = space["bavail"] * space["frsize"]
+            if free < needed:
+                raise NoSpace(
+                    f"{point} has {free} bytes free, {needed} are needed",
+                    f"make room in {point} on the source (old kernels: apt autoremove) and replicate again",
+                )
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write under a temporary name, with the old file's owner, mode and labels, then rename."""
+        real = str(self.handle.realpath(path))
+        old = self.handle.statns(real)
+        new = real + _TEMPORARY
+        with tempfile.NamedTemporaryFile(prefix="wavelift-guest-") as scratch:
+            scratch.write(content)
+            scratch.flush()
+            self.handle.upload(scratch.name, new)
+        self.handle.chown(old["st_uid"], old["st_gid"], new)
+        self.handle.chmod(stat.S_IMODE(old["st_mode"]), new)
+        for attribute in self.handle.lgetxattrs(real):
+            value = attribute["attrval"]
+            self.handle.lsetxattr(attribute["attrname"], value, len(value), new)
+        self.handle.mv(new, real)
+
+
+@contextmanager
+def launched(disks: Sequence[Path]) -> Iterator[Appliance]:
+    """An appliance with `disks`, writable, as /dev/sda, /dev/sdb, ...; its end is checked too."""
+    binding = load_binding()
+    handle: Any = binding.GuestFS(python_return_dict=True)
+    try:
+        handle.set_backend("direct")
+        # No machine that this runs on can be relied upon to nest KVM, cloud instances least of all.
+        handle.set_backend_settings(["force_tcg"])
+        handle.set_autosync(True)
+        for disk in disks:
+            # The format is never guessed from the content: that belongs to the guest.
+            handle.add_drive_opts(str(disk.resolve()), format="raw", cachemode="writeback")
+        handle.launch()
+        yield Appliance(handle)
+        handle.shutdown()
+    except RuntimeError as error:
+        raise ApplianceFailed(f"libguestfs: {error}", _REMEDY) from error
+    finally:
+        handle.close()
+
+
+def kill_children() -> None:
+    """End every process that this one started (the appliance's QEMU, its helper, depmod)."""
+    for child in psutil.Process(os.getpid()).children(recursive=True):
+        try:
+            child.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue

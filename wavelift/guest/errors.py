@@ -1,0 +1,51 @@
+"""What can keep a guest from being prepared: each an error with a code, a sentence and what to do."""
+
+
+class GuestError(Exception):
+    """A guest could not be prepared."""
+
+    code = "guest"
+
+    def __init__(self, message: str, remedy: str) -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message} ({remedy})")
+
+    def to_dict(self) -> dict[str, str]:
+        return {"code": self.code, "message": self.message, "remedy": self.remedy}
+
+
+class NoOperatingSystem(GuestError):
+    """Nothing on the disks looks like an installed system."""
+
+    code = "no_operating_system"
+
+
+class UnsupportedGuest(GuestError):
+    """There is a system, of a kind that is not handled; nothing was changed."""
+
+    code = "unsupported_guest"
+
+
+class MissingDriver(GuestError):
+    """The guest's own kernel packages do not hold a driver that it needs."""
+
+    code = "missing_driver"
+
+
+class NoSpace(GuestError):
+    """What has to be written does not fit into the guest's file system."""
+
+    code = "no_space"
+
+
+class ApplianceFailed(GuestError):
+    """The appliance could not be started, or failed at work."""
+
+    code = "appliance_failed"
+
+
+class PostconditionFailed(GuestError):
+    """What was written was read again, and it is not what it has to be."""
+
+    code = "postcondition_failed"
