@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 from alibabacloud_ecs20140526 import models
 
+from wavelift.localcloud.server import LocalCloud
+
 ZONE = "cn-local-a"
 
 
-def test_life_of_a_disk(ecs: Any, state: Path) -> None:
-    made = ecs.call("create_disk", zone_id=ZONE, size=40, disk_category="cloud_efficiency", disk_name="one")
-    disk_id = made["DiskId"]
+def test_life_of_a_disk(ecs: Any, server: LocalCloud, state: Path) -> None:
+    order = {"zone_id": ZONE, "size": 40, "disk_category": "cloud_efficiency", "disk_name": "one"}
+    with server.cloud.engine.hold_clock():
+        disk_id = ecs.call("create_disk", **order)["DiskId"]
+        assert ecs.disk(disk_id)["Status"] == "Creating"
     assert disk_id.startswith("d-") and len(disk_id) == 22
-    assert ecs.disk(disk_id)["Status"] == "Creating"
     disk = ecs.wait(ecs.disk, disk_id, "Available")
     assert (disk["Size"], disk["Category"], disk["DiskName"], disk["ZoneId"]) == (40, "cloud_efficiency", "one", ZONE)
     assert disk["SerialNumber"] == disk_id.removeprefix("d-") and len(disk["SerialNumber"]) == 20
@@ -90,10 +93,11 @@ def test_filters_and_pages(ecs: Any) -> None:
     assert find(tags={"filter": "yes"}, max_results=2, next_token=page["NextToken"]) == made[2:]
 
 
-def test_attach_and_detach(ecs: Any, host: str) -> None:
+def test_attach_and_detach(ecs: Any, server: LocalCloud, host: str) -> None:
     disk_id = ecs.new_disk()
-    ecs.call("attach_disk", disk_id=disk_id, instance_id=host)
-    assert ecs.disk(disk_id)["Status"] == "Attaching"
+    with server.cloud.engine.hold_clock():
+        ecs.call("attach_disk", disk_id=disk_id, instance_id=host)
+        assert ecs.disk(disk_id)["Status"] == "Attaching"
     disk = ecs.wait(ecs.disk, disk_id, "In_use")
     assert (disk["InstanceId"], disk["Device"]) == (host, "/dev/xvdb")
     found = ecs.call("describe_disks", instance_id=host, disk_type="data")["Disks"]["Disk"]
@@ -102,8 +106,9 @@ def test_attach_and_detach(ecs: Any, host: str) -> None:
         ecs.call("attach_disk", disk_id=disk_id, instance_id=host)
     with ecs.refused("IncorrectDiskStatus", 403):
         ecs.call("delete_disk", disk_id=disk_id)
-    ecs.call("detach_disk", disk_id=disk_id, instance_id=host)
-    assert ecs.disk(disk_id)["Status"] == "Detaching"
+    with server.cloud.engine.hold_clock():
+        ecs.call("detach_disk", disk_id=disk_id, instance_id=host)
+        assert ecs.disk(disk_id)["Status"] == "Detaching"
     assert ecs.wait(ecs.disk, disk_id, "Available")["InstanceId"] == ""
     with ecs.refused("IncorrectDiskStatus", 403):
         ecs.call("detach_disk", disk_id=disk_id, instance_id=host)

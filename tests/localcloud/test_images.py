@@ -18,16 +18,17 @@ def mapping(snapshot_id: str, **fields: Any) -> Any:
     return models.CreateImageRequestDiskDeviceMapping(snapshot_id=snapshot_id, **fields)
 
 
-def test_life_of_an_image(ecs: Any, snapshot: str) -> None:
+def test_life_of_an_image(ecs: Any, server: LocalCloud, snapshot: str) -> None:
     mappings = [
         mapping(snapshot, device="/dev/xvda", disk_type="system"),
         mapping(snapshot, device="/dev/xvdc", disk_type="data", size=3),
     ]
-    made = ecs.call("create_image", image_name="one", disk_device_mapping=mappings, tags={"wave": "9"})
-    image_id = made["ImageId"]
+    order = {"image_name": "one", "disk_device_mapping": mappings, "tags": {"wave": "9"}}
+    with server.cloud.engine.hold_clock():
+        image_id = ecs.call("create_image", **order)["ImageId"]
+        assert ecs.call("describe_images", image_id=image_id)["TotalCount"] == 0  # only Available ones are shown
+        assert ecs.image(image_id)["Status"] == "Creating"
     assert image_id.startswith("m-") and len(image_id) == 22
-    assert ecs.call("describe_images", image_id=image_id)["TotalCount"] == 0  # only Available ones are shown
-    assert ecs.image(image_id)["Status"] == "Creating"
     image = ecs.wait(ecs.image, image_id, "Available")
     assert (image["ImageName"], image["ImageOwnerAlias"], image["Size"]) == ("one", "self", 1)
     devices = image["DiskDeviceMappings"]["DiskDeviceMapping"]
@@ -82,10 +83,11 @@ def test_refused_images(ecs: Any, snapshot: str) -> None:
         make(system, dry_run=True)
 
 
-def test_a_snapshot_in_the_making_is_not_ready(ecs: Any, used_disk: str) -> None:
-    young = ecs.call("create_snapshot", disk_id=used_disk)["SnapshotId"]
-    with ecs.refused("InvalidSnapshotId.NotReady", 403):
-        ecs.call("create_image", disk_device_mapping=[mapping(young, disk_type="system")])
+def test_a_snapshot_in_the_making_is_not_ready(ecs: Any, server: LocalCloud, used_disk: str) -> None:
+    with server.cloud.engine.hold_clock():
+        young = ecs.call("create_snapshot", disk_id=used_disk)["SnapshotId"]
+        with ecs.refused("InvalidSnapshotId.NotReady", 403):
+            ecs.call("create_image", disk_device_mapping=[mapping(young, disk_type="system")])
 
 
 def test_an_image_with_data_disks_orders_them(ecs: Any, snapshot: str, state: Path) -> None:

@@ -32,11 +32,15 @@ def wait_for(url: str) -> httpx.Response:
             time.sleep(0.05)
 
 
-def test_life_of_a_host_instance(ecs: Any, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_life_of_a_host_instance(ecs: Any, server: LocalCloud, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_SECRET", "hidden")
-    instance_id = ecs.run("host-linux", WEB, internet_max_bandwidth_out=5, instance_name="web", tags={"wave": "3"})
+    order = {"internet_max_bandwidth_out": 5, "instance_name": "web", "tags": {"wave": "3"}}
+    with server.cloud.engine.hold_clock():
+        instance_id = ecs.run("host-linux", WEB, **order)
+        assert ecs.instance(instance_id)["Status"] == "Pending"
+        with ecs.refused("IncorrectInstanceStatus.Initializing", 403):
+            ecs.call("delete_instance", instance_id=instance_id, force=True)
     assert instance_id.startswith("i-") and len(instance_id) == 22
-    assert ecs.instance(instance_id)["Status"] == "Pending"
     instance = ecs.wait(ecs.instance, instance_id, "Running")
     (address,) = instance["PublicIpAddress"]["IpAddress"]
     assert instance["VpcAttributes"]["PrivateIpAddress"]["IpAddress"] == [address]
@@ -51,8 +55,9 @@ def test_life_of_a_host_instance(ecs: Any, state: Path, monkeypatch: pytest.Monk
         ecs.call("start_instance", instance_id=instance_id)
     with ecs.refused("OperationDenied", 403):
         ecs.call("get_instance_screenshot", instance_id=instance_id)
-    ecs.call("stop_instance", instance_id=instance_id)
-    assert ecs.instance(instance_id)["Status"] == "Stopping"
+    with server.cloud.engine.hold_clock():
+        ecs.call("stop_instance", instance_id=instance_id)
+        assert ecs.instance(instance_id)["Status"] == "Stopping"
     ecs.wait(ecs.instance, instance_id, "Stopped")
     assert not processes.marked(instance_id)
     ecs.call("start_instance", instance_id=instance_id)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from wavelift.localcloud import accelerator, processes
+from wavelift.localcloud import accelerator, machines, processes
 from wavelift.localcloud.accelerator import boot_sector
 from wavelift.localcloud.entities import Instance
 from wavelift.localcloud.machines import Machine, MachineDisk, command_line
@@ -160,6 +160,16 @@ def test_a_disk_plugged_into_a_running_machine(ecs: Any, server: LocalCloud, boo
         nodes = {node["node-name"] for node in qmp.execute("query-named-block-nodes", {"flat": True})}
     serial = disk_id.removeprefix("d-")
     assert f"disk-{serial}" in names & nodes
+
+
+def test_a_guest_that_does_not_let_go_keeps_its_disk(ecs: Any, booted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boot sector knows nothing of hot-plugging."""
+    monkeypatch.setattr(machines, "UNPLUG_LIMIT", 0.5)
+    disk_id = ecs.new_disk()
+    ecs.attach(disk_id, booted)
+    ecs.call("detach_disk", disk_id=disk_id, instance_id=booted)
+    assert ecs.disk(disk_id)["Status"] == "Detaching"
+    assert ecs.wait(ecs.disk, disk_id, "In_use")["InstanceId"] == booted
 
 
 def test_a_reboot_boots_again(ecs: Any, server: LocalCloud, booted: str) -> None:

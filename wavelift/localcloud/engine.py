@@ -10,8 +10,9 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from wavelift.localcloud.entities import Busy, Moving
@@ -43,6 +44,7 @@ class Engine:
         self._order = itertools.count()
         self._wake = threading.Condition()
         self._stopping = False
+        self._held = False
         self._clock = threading.Thread(target=self._run_clock, name="localcloud-clock", daemon=True)
 
     def register(self, status: Status, task: Task) -> None:
@@ -64,6 +66,18 @@ class Engine:
             self._wake.notify_all()
         self._clock.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def hold_clock(self) -> Iterator[None]:
+        """No passage ends meanwhile: what an observer sees does not depend on how fast it looks."""
+        with self._wake:
+            self._held = True
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._held = False
+                self._wake.notify_all()
 
     def request(self, tx: Transaction, entity: Moving, status: Status) -> None:
         """Begin a move that somebody asked for; the table says which are legal."""
@@ -128,7 +142,7 @@ class Engine:
             with self._wake:
                 if self._stopping:
                     return
-                if not self._due:
+                if self._held or not self._due:
                     self._wake.wait()
                     continue
                 wait = self._due[0][0] - time.time()

@@ -73,7 +73,8 @@ class LocalCloud:
         listen: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.cloud = Cloud(state, options or Options())
-        self._socket = socket.socket()
+        # The protocol is named because asyncio switches Nagle off only on sockets that name it: 44 ms per request.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(listen)
         self._socket.listen(BACKLOG)

@@ -55,12 +55,12 @@ class Cloud:
         files, folders = DiskFiles(state), Folders(state)
         with self.store.transaction() as tx:
             sockets = _sockets(tx)
-        self._engine = Engine(self.store, options.profile)
+        self.engine = Engine(self.store, options.profile)
         self.machines = Machines(folders, files, self._children, sockets)
         context = Context(
             options=options,
             store=self.store,
-            engine=self._engine,
+            engine=self.engine,
             files=files,
             folders=folders,
             locks=KeyedLocks(),
@@ -85,14 +85,14 @@ class Cloud:
         self.instances.adopt()
         self.snapshots.recover()
         self.images.recover()
-        self._engine.start()
+        self.engine.start()
         self._watch.start()
 
     def stop(self) -> None:
         """Stop every instance. Operations under way are not ended: they go on after the next start."""
         self._stopping.set()
         self._watch.join()
-        self._engine.stop()
+        self.engine.stop()
         self.instances.shut_down()
         self.store.close()
         self._claim.close()
