@@ -142,12 +142,10 @@ def test_user_data_of_32_kb_fits_and_more_does_not(ecs: Any) -> None:
 
 def test_user_data_comes_out_as_it_went_in(ecs: Any) -> None:
     text = base64.b64encode(bytes(range(256)) * 2).decode()
-    host = ecs.run_host(f"echo 'a+b c/d=é' {text}")
-    try:
-        assert f"a+b c/d=é {text}" in ecs.wait_console(host, text)
-    finally:
-        ecs.wait(ecs.instance, host, "Stopped")
-        ecs.release(host)
+    host = ecs.run("host-linux", f"echo 'a+b c/d=é' {text}")
+    ecs.wait(ecs.instance, host, "Stopped")
+    assert f"a+b c/d=é {text}" in ecs.console(host)
+    ecs.release(host)
 
 
 def test_a_reply_does_not_wait_for_an_acknowledgement(ecs: Any) -> None:
