@@ -31,6 +31,12 @@ class AirflowApi:
         answer.raise_for_status()
         return answer.json()
 
+    def page(self, path: str, *, signed_in: bool = True) -> httpx.Response:
+        """A page outside the API, as a browser would get it."""
+        if signed_in:
+            return self._http.get(path)
+        return httpx.get(f"{self.url}{path}", trust_env=False)
+
     def set_connection(self, connection: dict[str, Any]) -> None:
         """Create it, or replace what is there."""
         answer = self._http.post("/api/v2/connections", json=connection)

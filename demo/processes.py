@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 
 _STOP_SECONDS = 20.0
+_LEFT_SECONDS = 5.0
 
 
 class StackError(Exception):
@@ -80,31 +82,34 @@ def stop(processes: Iterable[Started], leftovers_under: Path) -> list[str]:
         members = _session(process.pid) if process.alive() else []
         if process.alive():
             os.kill(process.pid, signal.SIGTERM)
-        _reap(process.pid)
-        _, left = psutil.wait_procs(members, timeout=_STOP_SECONDS)
-        for member in left:
-            killed.append(f"{process.name} ({member.pid})")
-            member.kill()
-        psutil.wait_procs(left, timeout=5)
-        _reap(process.pid)
+        _wait_for_end(process)
+        left = _terminate(members)
+        killed += [f"{process.name} ({member.pid})" for member in left]
     # What a part started in sessions of its own works inside this stack's folder, and in no other.
-    for member in _working_under(leftovers_under):
-        killed.append(f"leftover ({member.pid})")
-        member.kill()
-    return killed
+    left = _terminate(_working_under(leftovers_under))
+    return killed + [f"leftover ({member.pid})" for member in left]
 
 
-def _reap(pid: int) -> None:
-    """Collect our own child so that it does not stay a zombie; a process started by another run is not ours."""
+def _terminate(members: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Ask what is left to end; kill and return what does not."""
+    for member in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.terminate()
+    _, left = psutil.wait_procs(members, timeout=_LEFT_SECONDS)
+    for member in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    psutil.wait_procs(left, timeout=_LEFT_SECONDS)
+    return left
+
+
+def _wait_for_end(process: Started) -> None:
+    """Until it is gone; our own child is collected so that it does not stay a zombie."""
     deadline = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            done, _ = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if done:
-            return
+    while process.alive() and time.monotonic() < deadline:
         time.sleep(0.05)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
 
 
 def _session(leader: int) -> list[psutil.Process]:

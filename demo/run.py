@@ -144,21 +144,23 @@ def summary(api: AirflowApi, view: MigrationView, run_id: str) -> dict[str, Any]
         "screenshot": boot.get("screenshot"),
         "console": boot.get("console"),
         "kept": results["cleanup"].get("kept", []),
-        "seconds": {step: _duration(view.tasks.get(step, {})) for step in STEPS},
+        "seconds": _seconds_per_step(view),
     }
 
 
-def _duration(task: dict[str, Any]) -> float | None:
-    """From the first start to the end: a deferred task's own duration counts its last piece only."""
-    if not task.get("start_date") or not task.get("end_date"):
-        return None
-    begin, end = (datetime.fromisoformat(task[name]) for name in ("start_date", "end_date"))
-    return round((end - begin).total_seconds(), 1)
-
-
-def evidence_line(summary_of: dict[str, Any], check: str) -> str:
-    """What was seen for the check whose text contains `check`."""
-    return next((each["evidence"] for each in summary_of["checks"] if check in each["check"]), "")
+def _seconds_per_step(view: MigrationView) -> dict[str, float | None]:
+    """Wall clock from the end of the step before, so that queueing, waiting and retries count too."""
+    seconds: dict[str, float | None] = {}
+    before = view.tasks.get(STEPS[0], {}).get("queued_when")
+    for step in STEPS:
+        end = view.tasks.get(step, {}).get("end_date")
+        if before and end:
+            spent = datetime.fromisoformat(end) - datetime.fromisoformat(before)
+            seconds[step] = round(spent.total_seconds(), 1)
+        else:
+            seconds[step] = None
+        before = end
+    return seconds
 
 
 def console_text(summary_of: dict[str, Any]) -> str:

@@ -61,7 +61,9 @@ def _cells(view: MigrationView) -> tuple[str, str, str, str, str]:
         return f"{step} {number}", state, "", "", ""
     total, done = progress["total_bytes"], progress["done_bytes"]
     percent = f"{100 * done / total:.0f}%" if total else ""
-    rate = f"{progress['bytes_per_second'] / 1e6:.1f} MB/s" if progress["bytes_per_second"] else ""
+    # Preparing a guest counts its work in steps, not in bytes.
+    moves_bytes = not str(progress["job"]).endswith("/prepare")
+    rate = f"{progress['bytes_per_second'] / 1e6:.1f} MB/s" if moves_bytes and progress["bytes_per_second"] else ""
     eta = f"ETA {progress['eta_seconds']:.0f} s" if progress["eta_seconds"] is not None else ""
     return f"{step} {number}", str(progress["step"] or state), percent, rate, eta
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
-
 from operators.checks import CheckOutcome, evaluate, tail
+from operators.evidence import EvidenceLink, evidence_folder
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from operators.triggers import BootTrigger
@@ -26,13 +24,10 @@ class BootFailed(StepFailed):
     default_code = "boot_failed"
 
 
-def evidence_folder(run_key: str) -> Path:
-    """Where a run's screenshot, console and check results are kept ([wavelift] evidence_dir)."""
-    return Path(conf.get_mandatory_value("wavelift", "evidence_dir")) / run_key
-
-
 class BootVerifyOperator(StepOperator):
     """Instance running, every check of the manifest holds, screenshot saved as PNG."""
+
+    operator_extra_links = (EvidenceLink(),)
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         backend = run.backend()
@@ -77,7 +72,7 @@ class BootVerifyOperator(StepOperator):
         console: str,
         outcome: CheckOutcome,
     ) -> dict[str, Any]:
-        folder = evidence_folder(run.key)
+        folder = evidence_folder(run.run)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "screenshot.png").write_bytes(backend.screenshot(instance.id))
         (folder / "console.txt").write_text(console, encoding="utf-8")

@@ -33,7 +33,7 @@ class DriverInjectOperator(StepOperator):
             if event.get("job") != key:
                 for clone in clones.values():
                     backend.attach(clone.id, gateway.id)
-                wait_for_volumes(service, {clone.id for clone in clones.values()})
+                wait_for_volumes(service, {clone.id for clone in clones.values()}, backend, gateway.id)
             status = self.job(
                 service,
                 key,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepOperator
 from storage_backends.base import Kind, Role
+from storage_backends.errors import NotFound
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -22,8 +23,13 @@ class ImageOperator(StepOperator):
         for disk in run.disks:
             if disk.id in snapshots:
                 continue
-            clone = next(iter(backend.list(run.labels(Role.CLONE, disk.id, generation), Kind.VOLUME)))
-            snapshots[disk.id] = backend.snapshot(clone.id, run.labels(Role.PREPARED, disk.id, generation))
+            clones = backend.list(run.labels(Role.CLONE, disk.id, generation), Kind.VOLUME)
+            if not clones:
+                raise NotFound(
+                    f"Disk {disk.id} of {run.key} has no prepared clone of generation {generation}.",
+                    "Clear the task driver_inject and run it again.",
+                )
+            snapshots[disk.id] = backend.snapshot(clones[0].id, run.labels(Role.PREPARED, disk.id, generation))
         ordered = [snapshots[disk.id] for disk in run.disks]
         if pending := self.wait_for(run, ordered):
             return pending

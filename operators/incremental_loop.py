@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from operators.replicate import replicate
 from operators.run import MigrationRun
 from operators.snapshot import take_snapshots
 from operators.step import Event, Outcome, StepOperator
+from operators.triggers import WaitTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,8 +33,9 @@ class IncrementalLoopOperator(StepOperator):
         store.set(_STATE, state)
         while len(state["cycles"]) < sync.cycles:
             start = datetime.fromisoformat(state["next"])
-            if datetime.now(UTC) < start:
+            if (left := (start - datetime.now(UTC)).total_seconds()) > WaitTrigger.delay:
                 return DateTimeTrigger(moment=start)
+            time.sleep(max(left, 0.0))
             generation = len(state["cycles"]) + 2
             record = replicate(self, run, backend, generation, base=generation - 1, event=event)
             if not isinstance(record, dict):

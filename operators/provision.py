@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from operators.checks import tail
 from operators.run import MigrationRun, offered_disks
 from operators.step import Event, Outcome, StepFailed, StepOperator
-from storage_backends.base import Role
+from storage_backends.base import BootableBackend, Kind, Role, State
 from wavelift.service.client import ServiceClient, ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ class ProvisionOperator(StepOperator):
             volumes[disk.id] = volume.id
             self.log.info("disk %s -> volume %s, %d GiB", disk.id, volume.id, spec.size_gib)
         with run.gateway(backend) as service:
-            wait_for_volumes(service, set(volumes.values()))
+            wait_for_volumes(service, set(volumes.values()), backend, gateway.id)
         return {"gateway": gateway.id, "gateway_address": gateway.address, "volumes": volumes}
 
 
-def wait_for_volumes(gateway: ServiceClient, volumes: set[str], seconds: float = _GATEWAY_SECONDS) -> None:
-    """Until the gateway answers and sees every volume. Raises ServiceUnreachable or StepFailed after `seconds`."""
-    deadline = time.monotonic() + seconds
+def wait_for_volumes(gateway: ServiceClient, volumes: set[str], backend: BootableBackend, instance: str) -> None:
+    """Until the gateway answers and sees every volume. Raises ServiceUnreachable or StepFailed."""
+    deadline = time.monotonic() + _GATEWAY_SECONDS
     while True:
         try:
             missing = volumes - {volume["id"] for volume in gateway.get("/v1/volumes")}
@@ -47,10 +48,21 @@ def wait_for_volumes(gateway: ServiceClient, volumes: set[str], seconds: float =
             if time.monotonic() > deadline:
                 unseen = ", ".join(sorted(missing))
                 raise StepFailed(
-                    f"The gateway at {gateway.base_url} does not see {unseen} after {seconds:.0f} s.",
+                    f"The gateway at {gateway.base_url} does not see {unseen} after {_GATEWAY_SECONDS:.0f} s.",
                     "Look at the instance in the cloud's console: are the volumes attached to it?",
                 )
         except ServiceUnreachable:
+            _check_running(backend, instance)
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.5)
+
+
+def _check_running(backend: BootableBackend, gateway: str) -> None:
+    """Raises StepFailed with the last console lines when the gateway instance has stopped."""
+    now = backend.get(Kind.INSTANCE, gateway)
+    if now.state is State.STOPPED:
+        raise StepFailed(
+            f"The gateway instance {gateway} has stopped. Its last console lines:\n{tail(backend.console(gateway))}\n",
+            "Check gateway_image and gateway_command in the cloud connection.",
+        )

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+def run_name(dag_id: str, run_id: str) -> str:
+    """A short name of a DAG run, fit for tags and file names."""
+    return hashlib.sha256(f"{dag_id}/{run_id}".encode()).hexdigest()[:8]
+
+
 @dataclass(frozen=True)
 class MigrationRun:
     """What every step works on. `run` is short, stable over retries, and different for every DAG run."""
@@ -42,8 +47,7 @@ class MigrationRun:
 
     @classmethod
     def of(cls, manifest: Manifest, migration: Migration, context: Context) -> MigrationRun:
-        identity = f"{context['dag'].dag_id}/{context['run_id']}"
-        return cls(manifest, migration, hashlib.sha256(identity.encode()).hexdigest()[:8])
+        return cls(manifest, migration, run_name(context["dag"].dag_id, context["run_id"]))
 
     @property
     def key(self) -> str:

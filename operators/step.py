@@ -1,12 +1,13 @@
-"""How a step meets Airflow: it advances as far as it can, waits in the triggerer, and comes back to itself.
+"""How a step meets Airflow: it advances as far as it can, waits, and comes back to itself.
 
 A step never trusts what it remembered or what an event says: each time it is entered it reads the state of agent,
 gateway and cloud again and does the next thing that is missing. So a retry, a cleared task or a killed process all
-mean the same: entering once more.
+mean the same: entering once more. Waits of a few seconds stay in the task, longer ones go to the triggerer.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseTrigger
 
 from operators.run import MigrationRun
-from operators.triggers import JobTrigger, ResourceTrigger
+from operators.triggers import JobTrigger, ResourceTrigger, WaitTrigger
 from storage_backends.base import Kind, Resource, State
 from storage_backends.errors import BackendError, Denied, InvalidRequest, QuotaExceeded, Unavailable
 from wavelift.service.client import ServiceClient, ServiceError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 Outcome = BaseTrigger | dict[str, Any]
 Event = Mapping[str, Any]
+# A wait up to this long holds the worker slot; resuming a deferred task costs about as much.
+_PATIENCE_SECONDS = 10.0
 # What a retry cannot mend: somebody has to change the manifest, a connection or the source first.
 _PERMANENT = frozenset(
     {
@@ -67,13 +70,18 @@ class StepOperator(BaseOperator):
 
     def execute(self, context: Context, event: Event | None = None) -> dict[str, Any]:
         run = MigrationRun.of(self.manifest, self.migration, context)
-        try:
-            outcome = self.advance(run, context, event or {})
-        except (BackendError, WaveliftError) as error:
-            raise _failure(error) from error
-        if isinstance(outcome, BaseTrigger):
-            self.defer(trigger=outcome, method_name="execute")
-        return outcome
+        seen: Event = event or {}
+        while True:
+            try:
+                outcome = self.advance(run, context, seen)
+            except (BackendError, WaveliftError) as error:
+                raise _failure(error) from error
+            if not isinstance(outcome, BaseTrigger):
+                return outcome
+            came = _wait_briefly(outcome, context) if isinstance(outcome, WaitTrigger) else None
+            if came is None:
+                self.defer(trigger=outcome, method_name="execute")
+            seen = came
 
     def job(self, service: ServiceClient, key: str, spec: Mapping[str, Any], event: Event) -> JobStatus:
         """The job of that key, submitted when it is not there, or when it failed in an earlier try.
@@ -109,6 +117,20 @@ class StepOperator(BaseOperator):
             return None
         kind: Kind = resources[0].kind
         return ResourceTrigger(run.manifest.cloud.model_dump(), kind.value, pending)
+
+
+def _wait_briefly(trigger: WaitTrigger, context: Context) -> Event | None:
+    """The trigger's event when it comes soon, None when the wait is one for the triggerer."""
+    task_instance: Any = context["ti"]
+    trigger.task_instance = task_instance
+
+    async def wait() -> Event:
+        return await asyncio.wait_for(trigger.wait(), _PATIENCE_SECONDS)
+
+    try:
+        return asyncio.run(wait())
+    except TimeoutError:
+        return None
 
 
 def _failure(error: BackendError | WaveliftError) -> AirflowException:

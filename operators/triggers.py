@@ -1,4 +1,8 @@
-"""Waiting without a worker slot. Triggers are stateless: they look, and report that it is worth looking again."""
+"""Waiting without a worker slot. Triggers are stateless: they look, and report that it is worth looking again.
+
+Every trigger can also be waited for in the task itself (`wait`): short waits, which are most of them on a small
+migration, then cost no second task start.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from wavelift.manifest.schema import Check
 from wavelift.service.client import AsyncServiceClient, ServiceError, ServiceUnreachable
 from wavelift.service.jobs import JobStatus
 
-JOB_POLL_SECONDS = 2.0
+JOB_POLL_SECONDS = 1.0
 # A service that restarts is back within this time; after it the task itself finds out and reports.
 UNREACHABLE_SECONDS = 60.0
 PROGRESS_KEY = "progress"
@@ -31,7 +35,25 @@ async def _backend(cloud: Mapping[str, Any]) -> BootableBackend:
     return backend_of(connection, cloud["backend"], cloud["region"], cloud["zone"])
 
 
-class JobTrigger(BaseTrigger):
+class WaitTrigger(BaseTrigger):
+    """Base: fires once, `delay` seconds after it was deferred at the earliest.
+
+    An event that comes before the scheduler has seen the deferred process end makes it take the resumed task for a
+    lost one; the delay keeps the two apart.
+    """
+
+    delay = 5.0
+
+    async def wait(self) -> dict[str, Any]:
+        """Return once it is worth looking again: the event."""
+        raise NotImplementedError(type(self).__name__)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(self.delay)
+        yield TriggerEvent(await self.wait())
+
+
+class JobTrigger(WaitTrigger):
     """Waits for a job of an agent or gateway to end, and publishes its progress as the XCom `progress`."""
 
     def __init__(
@@ -61,7 +83,7 @@ class JobTrigger(BaseTrigger):
             {"job": self.job, "agent": self.agent, "cloud": self.cloud, "labels": self.labels},
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def wait(self) -> dict[str, Any]:
         last_answer = time.monotonic()
         async with await self._client() as client:
             while True:
@@ -70,18 +92,15 @@ class JobTrigger(BaseTrigger):
                 except ServiceUnreachable as error:
                     self.log.warning("%s", error)
                     if time.monotonic() - last_answer > UNREACHABLE_SECONDS:
-                        yield TriggerEvent({"job": self.job})
-                        return
+                        return {"job": self.job}
                 except ServiceError as error:
                     self.log.warning("%s", error)
-                    yield TriggerEvent({"job": self.job, "lost": error.http_status == 404})
-                    return
+                    return {"job": self.job, "lost": error.http_status == 404}
                 else:
                     last_answer = time.monotonic()
                     self._publish(status)
                     if status.state.final:
-                        yield TriggerEvent({"job": self.job})
-                        return
+                        return {"job": self.job}
                 await asyncio.sleep(JOB_POLL_SECONDS)
 
     async def on_kill(self) -> None:
@@ -120,7 +139,7 @@ def _gateway_labels(labels: Labels) -> Labels:
     return Labels(labels.wave, labels.migration, labels.run, Role.GATEWAY)
 
 
-class ResourceTrigger(BaseTrigger):
+class ResourceTrigger(WaitTrigger):
     """Waits until none of some cloud resources is pending any more."""
 
     def __init__(self, cloud: dict[str, Any], kind: str, ids: list[str]) -> None:
@@ -135,7 +154,7 @@ class ResourceTrigger(BaseTrigger):
             {"cloud": self.cloud, "kind": self.kind, "ids": self.ids},
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def wait(self) -> dict[str, Any]:
         backend = await _backend(self.cloud)
         waiting = list(self.ids)
         while waiting:
@@ -147,10 +166,10 @@ class ResourceTrigger(BaseTrigger):
                 self.log.warning("%s", error)
                 break
             waiting = [resource.id for resource in now if resource.state is State.PENDING]
-        yield TriggerEvent({"kind": self.kind, "ids": self.ids})
+        return {"kind": self.kind, "ids": self.ids}
 
 
-class BootTrigger(BaseTrigger):
+class BootTrigger(WaitTrigger):
     """Watches an instance boot until every check holds, it is beyond hope, or the time is over."""
 
     def __init__(
@@ -175,7 +194,7 @@ class BootTrigger(BaseTrigger):
             },
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def wait(self) -> dict[str, Any]:
         backend = await _backend(self.cloud)
         checks = [Check.model_validate(check) for check in self.checks]
         deadline = time.monotonic() + self.seconds
@@ -187,7 +206,6 @@ class BootTrigger(BaseTrigger):
                 self.log.warning("%s", error)
             else:
                 if outcome.passed or outcome.hopeless:
-                    yield TriggerEvent({"instance": self.instance, "watched": True})
-                    return
+                    break
             await asyncio.sleep(backend.capabilities().poll_seconds)
-        yield TriggerEvent({"instance": self.instance, "watched": True})
+        return {"instance": self.instance, "watched": True}

@@ -1,0 +1,148 @@
+"""The main job: a machine that cannot boot on virtio is moved, proven, made bootable, and boots."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alibabacloud_ecs20140526 import models
+from PIL import Image
+
+from demo.machine.change import write_generation
+from demo.run import STEPS, console_text, run_wave, summary
+from demo.stack import REPO, Stack
+from tests.e2e.resources import everything
+from wavelift.manifest.load import load
+from wavelift.service.client import ServiceClient
+
+pytestmark = [pytest.mark.e2e, pytest.mark.machine, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def migrated(stack: Stack) -> Iterator[dict[str, Any]]:
+    """The demo wave, run to its end through Airflow's REST API; its summary."""
+    api = stack.airflow()
+    before = everything(stack.cloud())
+
+    def change_source(_migration: str, step: str) -> None:
+        if step == "full_copy":
+            write_generation(stack.data_disk, 2)
+
+    seen: list[dict[str, Any]] = []
+    result = run_wave(
+        api,
+        load(REPO / "manifests" / "demo.yaml"),
+        on_change=lambda views: seen.extend(dict(view.progress) for view in views.values() if view.progress),
+        on_step_done=change_source,
+        seconds=800,
+    )
+    assert result.verified, result.errors
+    yield {**summary(api, result.views["web"], result.run_id), "run_id": result.run_id, "seen": seen, "before": before}
+
+
+def test_every_step_ran_in_order(migrated: dict[str, Any]) -> None:
+    assert all(migrated["seconds"][step] is not None for step in STEPS)
+
+
+def test_roots_are_equal_and_the_generation_is_the_second(migrated: dict[str, Any]) -> None:
+    assert migrated["generation"] == 2
+    assert migrated["source_root"] == migrated["target_root"]
+    assert len(bytes.fromhex(migrated["source_root"])) == 32
+
+
+def test_the_kept_snapshots_hold_the_source_byte_for_byte(stack: Stack, migrated: dict[str, Any]) -> None:
+    for disk, snapshot in migrated["snapshots"].items():
+        source = stack.state / "source" / f"{disk}.img"
+        (stored,) = (stack.state / "cloud").rglob(f"{snapshot}.raw")
+        assert _digest(stored, source.stat().st_size) == _digest(source, source.stat().st_size), disk
+
+
+def test_the_increment_sent_only_what_had_changed(migrated: dict[str, Any]) -> None:
+    (cycle,) = migrated["sent_bytes"]["cycles"]
+    assert 1_000_000 < cycle < 0.1 * migrated["sent_bytes"]["full"]
+
+
+def test_the_instance_proves_itself(migrated: dict[str, Any]) -> None:
+    assert len(migrated["checks"]) == 3
+    assert all(check["passed"] for check in migrated["checks"])
+    console = console_text(migrated)
+    # The guest compared every file of its data disk, those of the second generation included.
+    assert any(
+        line.startswith("DEMO-DATA OK") and line.rstrip().endswith("generation 2") for line in console.splitlines()
+    )
+    assert "demo-web login:" in console
+
+
+def test_the_screenshot_shows_something(migrated: dict[str, Any], evidence_copy: Path) -> None:
+    with Image.open(migrated["screenshot"]) as picture:
+        assert picture.format == "PNG"
+        assert picture.width >= 640
+        assert len(picture.convert("L").getcolors(256) or []) > 1
+    shutil.copy(migrated["screenshot"], evidence_copy / "boot.png")
+
+
+def test_progress_was_visible_while_it_ran(migrated: dict[str, Any]) -> None:
+    steps = {str(progress["job"]).rsplit("/", 1)[1] for progress in migrated["seen"]}
+    assert "prepare" in steps
+    assert all(0 <= progress["done_bytes"] <= progress["total_bytes"] for progress in migrated["seen"])
+
+
+def test_the_cloud_holds_exactly_what_the_manifest_keeps(stack: Stack, migrated: dict[str, Any]) -> None:
+    cloud = stack.cloud()
+    left = {kind: ids - migrated["before"][kind] for kind, ids in everything(cloud).items()}
+    disks = cloud.describe_disks(models.DescribeDisksRequest(region_id="cn-local", instance_id=migrated["instance"]))
+    of_the_instance = {disk.disk_id for disk in disks.body.disks.disk}
+    assert left["instances"] == {migrated["instance"]}
+    assert left["disks"] == of_the_instance
+    assert len(of_the_instance) == 2
+    assert left["images"] == {migrated["image"]}
+    images = cloud.describe_images(models.DescribeImagesRequest(region_id="cn-local", image_id=migrated["image"]))
+    mapping = images.body.images.image[0].disk_device_mappings.disk_device_mapping
+    of_the_image = {each.snapshot_id for each in mapping}
+    assert left["snapshots"] == of_the_image | set(migrated["snapshots"].values())
+    assert len(left["snapshots"]) == 4
+
+
+def test_the_agent_keeps_nothing_of_a_finished_run(stack: Stack, migrated: dict[str, Any]) -> None:
+    with ServiceClient(stack.agent_url, stack.secrets.agent_token) as agent:
+        assert agent.jobs() == []
+
+
+def test_no_secret_is_in_a_log_or_in_airflows_database(stack: Stack, migrated: dict[str, Any]) -> None:
+    secrets = stack.secrets
+    hidden = [
+        text.encode()
+        for text in (secrets.access_key_secret, secrets.agent_token, secrets.gateway_secret, secrets.jwt_secret)
+    ]
+    places = [*(stack.state / "log").rglob("*"), *(stack.state / "airflow").rglob("*")]
+    read = 0
+    for place in places:
+        if place.is_file() and place.name != "passwords.json":
+            content = place.read_bytes()
+            read += 1
+            assert not [secret for secret in hidden if secret in content], place
+    assert read > 10
+
+
+def test_the_evidence_page_is_served_to_who_is_signed_in(stack: Stack, migrated: dict[str, Any]) -> None:
+    api = stack.airflow()
+    path = f"/wavelift/evidence/migrate__demo__web/{migrated['run_id']}/"
+    assert "DEMO-READY" in api.page(path).text
+    assert api.page(path + "screenshot.png").content == Path(migrated["screenshot"]).read_bytes()
+    assert api.page(path + "screenshot.png", signed_in=False).status_code in (401, 403)
+    assert api.page(path + "../../../secrets.json").status_code == 404
+
+
+def _digest(path: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size:
+            chunk = file.read(min(size, 4 << 20))
+            assert chunk, f"{path} ends too early"
+            digest.update(chunk)
+            size -= len(chunk)
+    return digest.hexdigest()
