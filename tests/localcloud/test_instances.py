@@ -84,6 +84,22 @@ def test_disks_come_and_go_in_the_device_folder(ecs: Any, state: Path, host: str
     assert list(devices.iterdir()) == []
 
 
+def test_a_disk_that_is_being_attached_while_the_instance_starts(
+    ecs: Any, server: LocalCloud, state: Path, host: str
+) -> None:
+    ecs.stop(host)
+    first, second = ecs.new_disk(), ecs.new_disk()
+    ecs.attach(second, host)
+    with server.cloud.engine.hold_clock():
+        ecs.call("attach_disk", disk_id=first, instance_id=host)
+        ecs.call("detach_disk", disk_id=second, instance_id=host)
+        ecs.call("start_instance", instance_id=host)
+    ecs.wait(ecs.instance, host, "Running")
+    ecs.wait(ecs.disk, first, "In_use")
+    links = (state / "instances" / host / "devices").iterdir()
+    assert [link.name for link in links] == [f"virtio-{first.removeprefix('d-')}"]
+
+
 def test_disks_go_with_the_instance_or_stay(ecs: Any) -> None:
     disk = models.RunInstancesRequestDataDisk
     size = {"size": 1, "category": "cloud_essd", "performance_level": "PL0"}

@@ -47,15 +47,26 @@ class DiskFiles:
 
     def create(self, target: Path, size: int, source: Path | None = None) -> None:
         """Make `target`, empty or with the content of `source`, grown to `size` bytes. Harmless twice."""
+        self.fill(target, size, source)
+        self.settle(target)
+
+    def fill(self, target: Path, size: int, source: Path | None) -> None:
+        """The first half of `create`: what is copied is fixed from here on, but not durable."""
         if target.exists():
             return
-        partial = target.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with target.with_suffix(".partial").open("wb") as file:
             if source is not None:
                 with source.open("rb") as origin:
                     _copy(origin.fileno(), file.fileno())
             if file.seek(0, os.SEEK_END) < size:
                 os.truncate(file.fileno(), size)
+
+    def settle(self, target: Path) -> None:
+        """The second half: make it durable and give it its name."""
+        if target.exists():
+            return
+        partial = target.with_suffix(".partial")
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.rename(target)
         _sync_folder(target.parent)

@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ def can_listen(address: str, port: int) -> bool:
 
 class Machines:
     def __init__(self, folders: Folders, disks: DiskFiles, children: Children, sockets: Path) -> None:
+        # Set when the cloud ends: nobody waits any longer for a guest to shut down by itself.
+        self.hurry = threading.Event()
         self._folders = folders
         self._disks = disks
         self._children = children
@@ -180,6 +183,8 @@ class Machines:
             return
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline and processes.alive(instance.pid, instance.ticks):
+            if command != "quit" and self.hurry.is_set():
+                return
             time.sleep(0.02)
 
     def attach(self, instance: Instance, disk: Disk) -> None:

@@ -92,7 +92,9 @@ class Cloud:
         """Stop every instance. Operations under way are not ended: they go on after the next start."""
         self._stopping.set()
         self._watch.join()
+        self.machines.hurry.set()
         self.engine.stop()
+        self.machines.hurry.clear()
         self.instances.shut_down()
         self.store.close()
         self._claim.close()

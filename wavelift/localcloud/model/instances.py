@@ -67,7 +67,8 @@ class Instances:
             instance = find(tx, Instance, identifier)
             if instance.status is not InstanceStatus.STOPPED:
                 raise wrong_instance_status(instance)
-            if not any(disk.type == "system" for disk in disks_of(tx, identifier)):
+            systems = [disk for disk in disks_of(tx, identifier) if disk.type == "system"]
+            if not any(disk.status is DiskStatus.IN_USE for disk in systems):
                 raise forbidden("OperationDenied", f"{identifier} has no system disk.")
             if dry_run:
                 raise dry_run_passed()
@@ -81,7 +82,7 @@ class Instances:
         # A snapshot that is being taken of a disk ends before the disk is written again.
         with self._context.locks.hold_all([*names, instance_lock(identifier)]):
             with self._context.store.transaction() as tx:
-                attached = [d for d in disks_of(tx, identifier) if d.status is not DiskStatus.ATTACHING]
+                attached = [d for d in disks_of(tx, identifier) if d.status is not DiskStatus.DETACHING]
                 ports = open_ports(tx, instance.groups)
             runtime = self._context.runtime(instance)
             if alive(instance.pid, instance.ticks) and not instance.reboot:

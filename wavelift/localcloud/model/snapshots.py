@@ -1,7 +1,8 @@
 """Snapshots: what a disk held when the request was made.
 
-The copy is made before the reply. A disk of a running instance is held still for it: a machine is paused, the
-processes of a host instance are stopped. On a filesystem without reflinks that lasts as long as the copy.
+The copy is made, and durable, before the reply. A disk of a running instance is held still while it is copied: a
+machine is paused, the processes of a host instance are stopped. On a filesystem without reflinks both last as long as
+copying the allocated data takes.
 """
 
 import logging
@@ -16,6 +17,7 @@ from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.model.disks import wrong_disk_status
 from wavelift.localcloud.processes import alive
+from wavelift.localcloud.qmp import QmpError
 from wavelift.localcloud.states import DiskStatus, SnapshotStatus
 from wavelift.localcloud.store import Token, Transaction
 
@@ -66,13 +68,15 @@ class Snapshots:
     def copy(self, snapshots: Sequence[Snapshot]) -> None:
         """Copy all the disks at one point in time, then let the snapshots proceed. The disks' locks are held."""
         files = self._context.files
-        failure: OSError | None = None
+        failure: Exception | None = None
         try:
             with self._held_still([snapshot.disk for snapshot in snapshots]):
                 for snapshot in snapshots:
                     source = files.disk(snapshot.disk)
-                    files.create(files.snapshot(snapshot.id), sizes.to_bytes(snapshot.disk_size), source)
-        except OSError as error:
+                    files.fill(files.snapshot(snapshot.id), sizes.to_bytes(snapshot.disk_size), source)
+            for snapshot in snapshots:
+                files.settle(files.snapshot(snapshot.id))
+        except (OSError, QmpError) as error:
             failure = error
         with self._context.store.transaction() as tx:
             for snapshot in snapshots:
@@ -84,7 +88,7 @@ class Snapshots:
                     noted.become(SnapshotStatus.FAILED)
                     tx.put(noted)
         if failure is not None:
-            raise ApiError("InternalError", f"The disk could not be copied: {failure.strerror}", 500) from failure
+            raise ApiError("InternalError", f"The disk could not be copied: {failure}", 500) from failure
 
     @contextmanager
     def _held_still(self, disk_ids: Sequence[str]) -> Iterator[None]:
