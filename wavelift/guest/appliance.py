@@ -46,6 +46,8 @@ class Appliance:
     def __init__(self, handle: Any) -> None:
         self.handle = handle
         self._mounted: list[str] = []
+        # What was read since the last mount: each call costs a round trip into an emulated machine.
+        self._read: dict[str, bytes | None] = {}
 
     def mount(self, device: str, point: str, *, writable: bool) -> None:
         mount = self.handle.mount if writable else self.handle.mount_ro
@@ -55,11 +57,17 @@ class Appliance:
     def umount_all(self) -> None:
         self.handle.umount_all()
         self._mounted.clear()
+        self._read.clear()
 
     def is_file(self, path: str) -> bool:
         return bool(self.handle.is_file(path, followsymlinks=True))
 
     def read(self, path: str) -> bytes | None:
+        if path not in self._read:
+            self._read[path] = self._download(path)
+        return self._read[path]
+
+    def _download(self, path: str) -> bytes | None:
         if not self.is_file(path):
             return None
         with tempfile.TemporaryDirectory(prefix="wavelift-guest-") as scratch:
@@ -103,6 +111,7 @@ class Appliance:
             value = attribute["attrval"]
             self.handle.lsetxattr(attribute["attrname"], value, len(value), new)
         self.handle.mv(new, real)
+        self._read.clear()
 
 
 @contextmanager

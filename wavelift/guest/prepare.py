@@ -47,10 +47,12 @@ def prepare(disks: Sequence[Path], progress: Progress) -> Report:
     with launched(disks) as appliance:
         progress("inspect the guest", 0.5)
         layout = find_system(appliance)
-        mount(appliance, layout, writable=True)
+        mount(appliance, layout, writable=False)
         guest, plan = _plan(appliance, layout)
         progress("write the changes", 0.7)
-        _write(appliance, plan)
+        appliance.umount_all()
+        if plan.edits:
+            _write(appliance, layout, plan)
         progress("check what was written", 0.85)
         evidence = _check(appliance, layout, plan)
         progress("stop the appliance", 0.95)
@@ -74,7 +76,8 @@ def _plan(appliance: Appliance, layout: Layout) -> tuple[Guest, Plan]:
     return guest, make_plan(guest, appliance)
 
 
-def _write(appliance: Appliance, plan: Plan) -> None:
+def _write(appliance: Appliance, layout: Layout, plan: Plan) -> None:
+    mount(appliance, layout, writable=True)
     appliance.check_space(plan.edits)
     for edit in plan.edits:
         appliance.replace(edit.path, edit.after)
