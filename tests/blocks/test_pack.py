@@ -1,0 +1,199 @@
+"""The pack format: golden bytes, round trips, and damage that is always found."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zlib
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wavelift.blocks.digest import BLOCK, digests
+from wavelift.blocks.errors import CorruptPack, PackError
+from wavelift.blocks.pack import (
+    Codec,
+    PackDisk,
+    PackHeader,
+    PackTotals,
+    PackWriter,
+    Record,
+    encode_end,
+    encode_header,
+    encode_record,
+)
+
+from .conftest import GOLDEN, HEADER, TEXT, pattern, read, write
+
+
+def compress(data: memoryview) -> bytes:
+    return zstandard.ZstdCompressor(level=1).compress(data)
+
+
+def test_the_golden_pack_is_written_and_read_the_same_for_ever() -> None:
+    parts: list[tuple[int, bytes | int]] = [(0, pattern(BLOCK)), (BLOCK, 2 * BLOCK), (4 * BLOCK, pattern(512))]
+    golden = (GOLDEN / "raw.pack").read_bytes()
+    assert write(HEADER, parts) == golden
+    reader, records = read(golden)
+    assert reader.header == HEADER and reader.totals == PackTotals(3, 3 * BLOCK + 512, BLOCK + 512)
+    assert [(r.offset, r.length, r.codec) for r, _ in records] == [
+        (0, BLOCK, Codec.RAW),
+        (BLOCK, 2 * BLOCK, Codec.ZERO),
+        (4 * BLOCK, 512, Codec.RAW),
+    ]
+    assert [data for _, data in records] == [pattern(BLOCK), b"", pattern(512)]
+
+
+def test_the_golden_compressed_pack_is_read() -> None:
+    reader, records = read((GOLDEN / "zstd.pack").read_bytes())
+    assert reader.header == HEADER and records[0][0].codec is Codec.ZSTD and records[0][1] == TEXT
+
+
+def test_every_flipped_byte_is_found_or_changes_nothing() -> None:
+    for name in ("raw.pack", "zstd.pack"):
+        golden = (GOLDEN / name).read_bytes()
+        _, right = read(golden)
+        found = 0
+        # Every byte of what is not payload, and a sample of what is.
+        places = [*range(300), *range(300, len(golden) - 1200, 997), *range(len(golden) - 1200, len(golden))]
+        for place in sorted({at for at in places if 0 <= at < len(golden)}):
+            for flip in (0x01, 0x80, 0xFF):
+                bad = bytearray(golden)
+                bad[place] ^= flip
+                try:
+                    _, records = read(bytes(bad))
+                except PackError:
+                    found += 1
+                else:
+                    # Bits of a zstd frame that mean nothing: the digests prove the content.
+                    assert name == "zstd.pack" and [d for _, d in records] == [d for _, d in right]
+        assert found > 100
+
+
+def test_every_cut_is_found() -> None:
+    golden = (GOLDEN / "zstd.pack").read_bytes()
+    for length in range(len(golden)):
+        with pytest.raises(PackError):
+            read(golden[:length])
+    with pytest.raises(CorruptPack, match="follows"):
+        read(golden + b"\0")
+
+
+def test_damage_names_disk_and_offset() -> None:
+    pack = bytearray(write(HEADER, [(BLOCK, pattern(3 * BLOCK))]))
+    pack[-28 - 32 - BLOCK - 5] ^= 4
+    with pytest.raises(CorruptPack) as caught:
+        read(bytes(pack))
+    assert (caught.value.disk, caught.value.offset, caught.value.code) == ("sda", 2 * BLOCK, "corrupt")
+    assert "sda" in str(caught.value) and str(2 * BLOCK) in str(caught.value)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["raw", "zstd", "zero"]), st.integers(1, 3)), max_size=6), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_round_trip(runs: list[tuple[str, int]], odd_end: bool) -> None:
+    blocks = sum(count for _, count in runs)
+    size = max(1, blocks) * BLOCK - (BLOCK - 512 if odd_end else 0)
+    header = PackHeader("m", 1, 2, (PackDisk("disk é", "d-1", size),))
+    writer = PackWriter(bytearray(4 << 20), header)
+    expected, offset = [], 0
+    for kind, count in runs:
+        length = min(count * BLOCK, size - offset)
+        content = b"" if kind == "zero" else (pattern(length) if kind == "raw" else (b"ab" * length)[:length])
+        if kind == "zero":
+            writer.add_zero(0, offset, length)
+        else:
+            view = writer.slot(length)
+            view[:] = content
+            writer.add_data(0, offset, view, digests(view), compress if kind == "zstd" else None)
+        expected.append((offset, length, content))
+        offset += length
+    reader, records = read(bytes(writer.finish()))
+    assert reader.header == header
+    assert [(record.offset, record.length, data) for record, data in records] == expected
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_crash_the_reader(tail: bytes) -> None:
+    for start in (b"", b"WLPACK\r\n", encode_header(HEADER), encode_header(HEADER) + b"RECD"):
+        with pytest.raises(PackError):
+            read(start + tail)
+
+
+def header_of(body: bytes) -> bytes:
+    return struct.pack("<8sHHII", b"WLPACK\r\n", 1, 0, len(body), zlib.crc32(body)) + body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"[" * 60_000,
+        b"\xff\xfe",
+        b'{"migration":"m","generation":1,"sequence":1,"disks":[]}',
+        b'{"migration":"m","generation":1,"sequence":1,"disks":[{"disk":"a","volume":"v","size":513}]}',
+        b'{"migration":"m","generation":-1,"sequence":1,"disks":[{"disk":"a","volume":"v","size":512}]}',
+        b'{"migration":"m","generation":true,"sequence":1,"disks":[{"disk":"a","volume":"v","size":512}]}',
+        b'{"migration":1,"generation":1,"sequence":1,"disks":[{"disk":"a","volume":"v","size":512}]}',
+        b'{"migration":"m","generation":1e999,"sequence":1,"disks":[{"disk":"a","volume":"v","size":512}]}',
+    ],
+)
+def test_headers_with_a_right_checksum_and_wrong_content(body: bytes) -> None:
+    with pytest.raises(PackError):
+        read(header_of(body) + encode_end(PackTotals(0, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record(1, 0, BLOCK, Codec.ZERO, b"", 0),
+        Record(0, 512, BLOCK, Codec.ZERO, b"", 0),
+        Record(0, 0, 512, Codec.ZERO, b"", 0),
+        Record(0, 0, 0, Codec.ZERO, b"", 0),
+        Record(0, 0, BLOCK, Codec.ZERO, b"", 5),
+        Record(0, 4 * BLOCK, BLOCK, Codec.ZERO, b"", 0),
+        Record(0, 2**63, BLOCK, Codec.ZERO, b"", 0),
+        Record(0, 0, BLOCK, Codec.RAW, bytes(32), 10),
+        Record(0, 0, BLOCK, Codec.ZSTD, bytes(32), 0),
+        Record(0, 0, BLOCK, Codec.ZSTD, bytes(32), 2**32 - 1),
+        Record(0, 0, 2**40, Codec.RAW, bytes(32 * 16), 2**31),
+    ],
+)
+def test_records_with_a_right_checksum_and_impossible_values(record: Record) -> None:
+    with pytest.raises(PackError):
+        read(encode_header(HEADER) + encode_record(record) + bytes(100) + encode_end(PackTotals(1, BLOCK, 0)))
+
+
+def test_what_is_unknown_is_refused() -> None:
+    golden = (GOLDEN / "raw.pack").read_bytes()
+    with pytest.raises(PackError, match="version 2"):
+        read(golden[:8] + b"\x02" + golden[9:])
+    with pytest.raises(PackError, match="flags 1"):
+        read(golden[:10] + b"\x01" + golden[11:])
+    bare = struct.pack("<4sBBHQQI", b"RECD", 9, 0, 0, 0, BLOCK, 0)
+    with pytest.raises(PackError, match="codec 9"):
+        read(encode_header(HEADER) + bare + struct.pack("<I", zlib.crc32(bare)))
+
+
+def test_a_frame_that_claims_gigabytes_allocates_none() -> None:
+    frame = zstandard.ZstdCompressor().compress(bytes(1 << 30))
+    assert len(frame) < BLOCK
+    record = Record(0, 0, BLOCK, Codec.ZSTD, digests(memoryview(pattern(BLOCK))), len(frame))
+    pack = encode_header(HEADER) + encode_record(record) + frame + encode_end(PackTotals(1, BLOCK, BLOCK))
+    tracemalloc.start()
+    with pytest.raises(CorruptPack, match="another length"):
+        read(pack)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_missing_record_is_found() -> None:
+    whole = write(HEADER, [(0, pattern(BLOCK)), (BLOCK, 2 * BLOCK)])
+    front = len(encode_header(HEADER))
+    with pytest.raises(CorruptPack, match="missing"):
+        read(whole[:front] + whole[front + 64 + BLOCK :])
