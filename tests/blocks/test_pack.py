@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from wavelift.blocks.digest import BLOCK, digests
 from wavelift.blocks.errors import CorruptPack, PackError
 from wavelift.blocks.pack import (
+    END_SIZE,
     Codec,
     PackDisk,
     PackHeader,
@@ -83,7 +84,7 @@ def test_every_cut_is_found() -> None:
 
 def test_damage_names_disk_and_offset() -> None:
     pack = bytearray(write(HEADER, [(BLOCK, pattern(3 * BLOCK))]))
-    pack[-28 - 32 - BLOCK - 5] ^= 4
+    pack[-END_SIZE - 32 - BLOCK - 5] ^= 4
     with pytest.raises(CorruptPack) as caught:
         read(bytes(pack))
     assert (caught.value.disk, caught.value.offset, caught.value.code) == ("sda", 2 * BLOCK, "corrupt")

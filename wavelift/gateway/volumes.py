@@ -120,5 +120,8 @@ class VolumeWriter:
         number = ctypes.get_errno()
         if number not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV):
             raise OSError(number, os.strerror(number), str(self._volume.path))
+        self.write_zeroes(offset, length)
+
+    def write_zeroes(self, offset: int, length: int) -> None:
         for at in range(offset, offset + length, len(_ZEROES)):
             self.write(at, memoryview(_ZEROES)[: min(len(_ZEROES), offset + length - at)])
