@@ -2,16 +2,14 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from wavelift.guest.appliance import kill_children
-from wavelift.guest.errors import GuestError
+from wavelift.guest.errors import Cancelled, GuestError
 from wavelift.guest.prepare import prepare
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -32,30 +30,39 @@ def main() -> int:
         if not disk.exists():
             emit("error", code="no_such_disk", message=f"{disk} is not there", remedy="check that it is attached")
             return 1
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     outcome: list[int] = []
-    # A call into the appliance cannot be interrupted: it runs beside the thread that takes the signals.
-    worker = threading.Thread(target=lambda: outcome.append(_work(disks)), daemon=True)
-    signal.signal(signal.SIGTERM, _terminate)
+    # A call into the appliance cannot be interrupted: it runs beside the thread that takes the signals, and
+    # ends with an error when its QEMU does.
+    worker = threading.Thread(target=lambda: outcome.append(_work(disks, stop)))
     worker.start()
-    worker.join()
-    return outcome[0] if outcome else 1
+    while worker.is_alive():
+        worker.join(0.2)
+        if stop.is_set():
+            kill_children()
+    if not outcome:
+        emit("error", code="internal", message="the preparation broke off", remedy="see its log and report it")
+        return 1
+    return outcome[0]
 
 
-def _work(disks: list[Path]) -> int:
+def _work(disks: list[Path], stop: threading.Event) -> int:
+    def progress(step: str, fraction: float) -> None:
+        if stop.is_set():
+            raise Cancelled("told to stop", "prepare a new clone")
+        emit("progress", step=step, fraction=fraction)
+
     try:
-        report = prepare(disks, lambda step, fraction: emit("progress", step=step, fraction=fraction))
+        report = prepare(disks, progress)
     except GuestError as error:
+        if stop.is_set():
+            emit("error", **Cancelled("told to stop", "prepare a new clone").to_dict())
+            return _TERMINATED
         emit("error", **error.to_dict())
         return 1
     emit("report", **report.to_dict())
     return 0
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    """The guest is left as it is: half-written names are temporary ones, and the clone is thrown away."""
-    kill_children()
-    emit("error", code="cancelled", message="told to stop", remedy="prepare a new clone")
-    os._exit(_TERMINATED)
 
 
 if __name__ == "__main__":

@@ -49,3 +49,9 @@ class PostconditionFailed(GuestError):
     """What was written was read again, and it is not what it has to be."""
 
     code = "postcondition_failed"
+
+
+class Cancelled(GuestError):
+    """The preparation was told to stop."""
+
+    code = "cancelled"

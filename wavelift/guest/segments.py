@@ -32,7 +32,10 @@ def split(data: bytes) -> list[Segment]:
             segments.append(Segment(offset, end, "none", tuple(entries)))
         else:
             name, unpack = _decompressor(data, offset)
-            content, end = unpack(data, offset)
+            try:
+                content, end = unpack(data, offset)
+            except (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
+                raise cpio.CpioError(offset, f"not a {name} stream: {error}") from error
             segments.append(Segment(offset, end, name, tuple(_archives(content))))
         offset = segments[-1].end
     return segments

@@ -1,0 +1,90 @@
+"""fstab and GRUB by UUID: only what must change changes, once."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.guest.conftest import DEFAULTS, FSTAB, MENU
+from wavelift.guest.bootconfig import (
+    Devices,
+    kernel_arguments,
+    mount_points,
+    rewrite_defaults,
+    rewrite_fstab,
+    rewrite_menu,
+    rewrite_resume,
+)
+
+ROOT, SWAP, DATA = "11111111-aaaa", "22222222-bbbb", "33333333-cccc"
+DEVICES = Devices({(0, 1): ROOT, (0, 5): SWAP, (1, 1): DATA})
+
+
+def test_fstab_keeps_everything_else() -> None:
+    result = rewrite_fstab(FSTAB, DEVICES)
+    assert result.warnings == ()
+    before, after = FSTAB.splitlines(), result.text.splitlines()
+    assert [number for number, line in enumerate(before) if after[number] != line] == [1, 2, 3]
+    assert after[1] == f"UUID={ROOT} /               ext4    errors=remount-ro 0       1"
+    assert after[2] == f"UUID={SWAP}\tnone\tswap\tsw\t0\t0"
+    assert after[3] == f"  UUID={DATA} /data           ext4    defaults        0       2"
+    assert rewrite_fstab(result.text, DEVICES) == result
+
+
+def test_columns_stay_where_there_is_room() -> None:
+    line = "/dev/sda1                                  /  ext4 defaults 0 1\n"
+    rewritten = rewrite_fstab(line, DEVICES).text
+    assert rewritten.index(" /  ext4") == line.index(" /  ext4")
+
+
+@pytest.mark.parametrize("name", ["/dev/sda1", "/dev/hda1", "/dev/vda1", "/dev/xvda1"])
+def test_letters_of_every_bus(name: str) -> None:
+    assert DEVICES.uuid(name) == ROOT
+
+
+@pytest.mark.parametrize("name", ["/dev/sda", "/dev/sda2", "/dev/sdaa1", "/dev/mapper/a", "/dev/sr0", "LABEL=x"])
+def test_unknown_names_have_no_uuid(name: str) -> None:
+    assert DEVICES.uuid(name) is None
+
+
+def test_what_is_on_no_disk_is_said() -> None:
+    result = rewrite_fstab("/dev/sdc1 /backup ext4 defaults 0 2\n", DEVICES)
+    assert result.text == "/dev/sdc1 /backup ext4 defaults 0 2\n"
+    assert "/dev/sdc1" in result.warnings[0]
+
+
+def test_menu() -> None:
+    result = rewrite_menu(MENU, DEVICES)
+    assert f"root=UUID={ROOT} ro resume=UUID={SWAP} quiet" in result.text
+    assert "set root='hd0,msdos1'" in result.text and "# linux /boot/vmlinuz-5 root=/dev/sda1" in result.text
+    assert kernel_arguments(result.text, "root") == [f"UUID={ROOT}"]
+    assert rewrite_menu(result.text, DEVICES) == result
+
+
+def test_menu_warns_of_an_unknown_device() -> None:
+    result = rewrite_menu("\tlinux /vmlinuz root=/dev/sdq1 ro\n", DEVICES)
+    assert "root=/dev/sdq1" in result.text and len(result.warnings) == 1
+
+
+def test_defaults() -> None:
+    result = rewrite_defaults(DEFAULTS, DEVICES)
+    assert f'"quiet resume=UUID={SWAP}"' in result.text
+    assert "GRUB_DISABLE_LINUX_UUID=false   # by the installer\n" in result.text
+    assert rewrite_defaults(result.text, DEVICES) == result
+    assert rewrite_defaults("#GRUB_DISABLE_LINUX_UUID=true\n", DEVICES).text == "#GRUB_DISABLE_LINUX_UUID=true\n"
+
+
+def test_resume() -> None:
+    assert rewrite_resume("RESUME=/dev/sda5\n", DEVICES).text == f"RESUME=UUID={SWAP}\n"
+    assert rewrite_resume("RESUME=none\n", DEVICES).text == "RESUME=none\n"
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_any_text_without_devices_is_untouched(text: str) -> None:
+    for rewrite in (rewrite_fstab, rewrite_menu, rewrite_defaults, rewrite_resume):
+        if "/dev/" not in text and "GRUB_DISABLE" not in text:
+            assert rewrite(text, DEVICES).text == text
+
+
+def test_mount_points() -> None:
+    points = mount_points(FSTAB)
+    assert points["/"] == "/dev/sda1" and points["/old"] == "UUID=0000-0001" and "<mount" not in points

@@ -1,0 +1,58 @@
+"""An initramfs is taken apart as the kernel does, whatever its parts are compressed with."""
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavelift.guest import cpio, segments
+from wavelift.guest.errors import UnsupportedGuest
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "none": lambda data: data,
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32),
+    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+    "bzip2": bz2.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+}
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(PACKERS)), st.binary(max_size=100)), min_size=1, max_size=5))
+def test_any_sequence_of_segments(parts: list[tuple[str, bytes]]) -> None:
+    data = b""
+    for number, (packing, content) in enumerate(parts):
+        archive = cpio.write_archive([cpio.file(f"f{number}", content), cpio.file("last", b"%d" % number)])
+        data += b"\0" * (-len(data) % 4) + PACKERS[packing](archive)
+    found = segments.split(data)
+    assert [segment.compression for segment in found] == [packing for packing, _ in parts]
+    files = segments.merged(found)
+    assert files["last"].content == b"%d" % (len(parts) - 1)
+    for number, (_, content) in enumerate(parts):
+        assert files[f"f{number}"].content == content
+
+
+def test_two_archives_in_one_stream_and_padding() -> None:
+    inner = cpio.write_archive([cpio.file("a", b"1")]) + b"\0" * 8192 + cpio.write_archive([cpio.file("./b", b"2")])
+    (segment,) = segments.split(b"\0" * 10000 + gzip.compress(inner))
+    assert segment.start == 10000
+    assert sorted(segments.merged([segment])) == ["a", "b"]
+
+
+@pytest.mark.parametrize("packing", ["gzip", "xz", "bzip2", "zstd"])
+def test_a_cut_stream_is_an_error(packing: str) -> None:
+    packed = PACKERS[packing](cpio.write_archive([cpio.file("a", bytes(range(256)) * 64)]))
+    with pytest.raises(cpio.CpioError):
+        segments.split(packed[:-5])
+
+
+@pytest.mark.parametrize("unknown", [b"\x02\x21\x4c\x18rest", b"MZ no initramfs"])
+def test_unknown_compression_is_refused(unknown: bytes) -> None:
+    with pytest.raises(UnsupportedGuest) as caught:
+        segments.split(unknown)
+    assert caught.value.remedy
