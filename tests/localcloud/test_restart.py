@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,10 @@ def test_killed_and_started_again(launcher: Launcher) -> None:
     ecs.release(machine)
     assert not processes.marked(machine)
 
+    sockets = setting(launcher.state, "sockets")
+    assert sockets.is_dir()
     assert server.end(signal.SIGTERM) == 0
+    assert not sockets.exists()
     assert not any(processes.marked(name) for name in (host, doomed, left["starting"]))
     server, ecs = launcher.start()
     assert ecs.instance(host)["Status"] == ecs.instance(doomed)["Status"] == "Stopped"
@@ -138,6 +143,12 @@ def marked(instance: str) -> list[int]:
     found = processes.marked(instance)
     assert found
     return found
+
+
+def setting(state: Path, name: str) -> Path:
+    with closing(sqlite3.connect(state / "state.sqlite")) as connection:
+        (value,) = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+    return Path(value)
 
 
 def note_snapshot(state: Path, disk_id: str) -> str:

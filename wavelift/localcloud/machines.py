@@ -139,6 +139,8 @@ class Machines:
             console=self._folders.console(instance.id),
             control=self._control(instance.id),
         )
+        # Whoever cleans /tmp may have taken the folder away.
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
         machine.control.unlink(missing_ok=True)
         folder = self._folders.of(instance.id)
         output = folder / "qemu.log"

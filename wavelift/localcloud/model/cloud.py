@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 import threading
@@ -54,7 +55,7 @@ class Cloud:
         self._children = Children()
         files, folders = DiskFiles(state), Folders(state)
         with self.store.transaction() as tx:
-            sockets = _sockets(tx)
+            self._sockets = sockets = _sockets(tx)
         self.engine = Engine(self.store, options.profile)
         self.machines = Machines(folders, files, self._children, sockets)
         context = Context(
@@ -96,6 +97,7 @@ class Cloud:
         self.engine.stop()
         self.machines.hurry.clear()
         self.instances.shut_down()
+        shutil.rmtree(self._sockets, ignore_errors=True)
         self.store.close()
         self._claim.close()
 
