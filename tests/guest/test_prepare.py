@@ -1,5 +1,6 @@
 """The real thing: the demo server, prepared through the appliance, boots on what the cloud has."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -80,7 +81,7 @@ def test_termination_takes_the_appliance_along(copied_machine: MachineFiles, tmp
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         deadline = time.monotonic() + 120
-        while not (machines := appliances(child.pid)):
+        while not (machines := appliances(child.pid, copied_machine.system)):
             assert child.poll() is None and time.monotonic() < deadline, "no appliance came up"
             time.sleep(0.1)
         time.sleep(2)
@@ -96,6 +97,11 @@ def test_termination_takes_the_appliance_along(copied_machine: MachineFiles, tmp
     assert list(scratch.iterdir()) == [], "temporary files are left"
 
 
-def appliances(parent: int) -> list[psutil.Process]:
-    """The QEMU processes below `parent`."""
-    return [child for child in psutil.Process(parent).children(recursive=True) if "qemu" in child.name()]
+def appliances(parent: int, disk: Path) -> list[psutil.Process]:
+    """The machines below `parent` that have `disk`; not the QEMUs that libguestfs only asks for their features."""
+    found = []
+    for child in psutil.Process(parent).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "qemu" in child.name() and any(str(disk) in word for word in child.cmdline()):
+                found.append(child)
+    return found
