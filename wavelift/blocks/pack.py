@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -187,8 +188,9 @@ class PackReader:
     Raises `PackError` for what this version does not know, `CorruptPack` for damage; nothing else.
     """
 
-    def __init__(self, readinto: ReadInto, scratch: bytearray | None = None) -> None:
-        """`scratch`, 1 MiB, may be handed from pack to pack: fresh memory is slow."""
+    def __init__(self, readinto: ReadInto, scratch: bytearray | mmap.mmap | None = None) -> None:
+        """`scratch`, 1 MiB, may be handed from pack to pack: fresh memory is slow. Data is always in it,
+        so that an aligned one makes aligned writes."""
         self._readinto = readinto
         self._scratch = bytearray(MAX_RECORD) if scratch is None else scratch
         self._front = bytearray(MAX_RECORD_FRONT)
@@ -291,7 +293,9 @@ class PackReader:
             raise CorruptPack("a record cannot be decompressed", name, record.offset) from None
         if len(data) != record.length:
             raise CorruptPack("a record decompresses to another length", name, record.offset)
-        return memoryview(data)
+        place = memoryview(self._scratch)[: record.length]
+        place[:] = data
+        return place
 
     def _check_end(self, seen: PackTotals) -> None:
         front = memoryview(self._front)

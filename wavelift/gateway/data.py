@@ -10,6 +10,7 @@ import http.server
 import io
 import json
 import logging
+import mmap
 import re
 import socket
 import threading
@@ -48,7 +49,7 @@ class LimitedBody:
         self.taken += got
         return got
 
-    def drain(self, scratch: bytearray) -> bool:
+    def drain(self, scratch: mmap.mmap) -> bool:
         """Read the rest so that the answer can be read at the other end; false when the peer left."""
         while self.taken < self._length:
             if self.readinto(memoryview(scratch)) == 0:
@@ -111,7 +112,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self._scratch = bytearray(MAX_RECORD)
+        # Page-aligned, as writes past the page cache need it.
+        self._scratch = mmap.mmap(-1, MAX_RECORD)
 
     def do_PUT(self) -> None:
         body: LimitedBody | None = None

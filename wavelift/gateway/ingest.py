@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +30,7 @@ class Target:
     sequence: int
 
 
-def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch: bytearray) -> dict[str, int]:
+def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch: mmap.mmap) -> dict[str, int]:
     """Check, write, make durable. A pack refused midway has only written blocks that were proven.
 
     Raises `ForbiddenRequest`, `InvalidRequest`, `VolumeNotAttached`, `PackError`, `VolumeTooSmall`, OSError.

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from wavelift.blocks.errors import VolumeTooSmall
 from wavelift.service.errors import NotFound
 
 PREFIX = "virtio-"
+ALIGNED = 4096
 _FALLOC_KEEP_SIZE = 1
 _FALLOC_PUNCH_HOLE = 2
 _ZEROES = bytes(1 << 20)
@@ -79,16 +80,19 @@ class Volumes:
     def writing(self, volume: str) -> Iterator[VolumeWriter]:
         """Open for one pack; durable when the block ends well. Raises `VolumeNotAttached`, OSError."""
         found = self.find(volume)
-        fd = os.open(found.path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            yield VolumeWriter(found, fd)
-            os.fdatasync(fd)
+            with ExitStack() as stack:
+                fd = os.open(found.path, os.O_RDWR | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                direct = _open_direct(found.path)
+                if direct is not None:
+                    stack.callback(os.close, direct)
+                yield VolumeWriter(found, fd, direct)
+                os.fdatasync(fd)
         except OSError as error:
             if error.errno in _GONE and not found.path.exists():
                 raise self._went(volume) from error
             raise
-        finally:
-            os.close(fd)
         # What was written to a device that left meanwhile may be anywhere.
         if self.find(volume).path != found.path:
             raise self._went(volume)
@@ -97,10 +101,23 @@ class Volumes:
         return VolumeNotAttached(f"Volume {volume} was detached while it was written.", "Attach it again.")
 
 
+def _open_direct(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None
+
+
 class VolumeWriter:
-    def __init__(self, volume: Volume, fd: int) -> None:
+    """Writes past the page cache where the device takes it: filling fresh cache pages costs more than the
+    disk does, and a read-back must not find them anyway."""
+
+    def __init__(self, volume: Volume, fd: int, direct: int | None) -> None:
         self._volume = volume
         self._fd = fd
+        self._direct = direct
 
     def require(self, disk: str, size: int) -> None:
         """Raises `VolumeTooSmall`."""
@@ -108,8 +125,18 @@ class VolumeWriter:
             raise VolumeTooSmall(disk, size, self._volume.id, self._volume.size)
 
     def write(self, offset: int, data: memoryview) -> None:
+        """The data's memory is page-aligned when it comes from a reader with an aligned scratch."""
         while data:
-            count = os.pwrite(self._fd, data, offset)
+            aligned = offset % ALIGNED == 0 and len(data) % ALIGNED == 0
+            direct = self._direct if aligned else None
+            try:
+                count = os.pwrite(self._fd if direct is None else direct, data, offset)
+            except OSError as error:
+                # Opened, but refused after all: memory or device want another alignment.
+                if direct is None or error.errno != errno.EINVAL:
+                    raise
+                self._direct = None
+                continue
             data, offset = data[count:], offset + count
 
     def zero(self, offset: int, length: int) -> None:
