@@ -146,6 +146,28 @@ def test_a_killed_gateway_is_waited_for(stack: Stack) -> None:
     assert stack.verify(1, sda="d-v1")["root"] == job.result["root"]
 
 
+def test_a_copy_that_waits_for_its_gateway_can_be_cancelled_or_outlive_its_agent(stack: Stack) -> None:
+    disk = stack.disk("sda", 64 * MIB, {0: noise(64 * MIB)})
+    volume = stack.volume("v1", 64 * MIB)
+    stack.start("--connections", "2")
+    stack.gateway.kill()
+    key = f"{MIGRATION}/1/copy"
+    with stack.agent_client as client:
+        client.submit(key, stack.spec(1, sda="d-v1"))
+        wait(client, key, JobState.RUNNING)
+        time.sleep(0.5)
+        assert client.cancel(key).state is JobState.CANCELLED
+        client.submit(key, stack.spec(1, sda="d-v1"))
+        wait(client, key, JobState.RUNNING)
+        time.sleep(0.5)
+    stack.agent.stop()
+    stack.gateway.start()
+    stack.agent.start()
+    with stack.agent_client as client:
+        job = wait(client, key, JobState.SUCCEEDED)
+    assert job.attempt == 2 and same(disk, volume)
+
+
 def test_a_cancelled_copy_writes_nothing_more_and_can_be_taken_up(stack: Stack) -> None:
     disk = stack.disk("sda", 160 * MIB, {0: noise(160 * MIB)})
     volume = stack.volume("v1", 160 * MIB)

@@ -224,6 +224,11 @@ class JobRunner:
         except Cancelled:
             self._finish_stopped(job.key)
         except Exception as error:
+            if live.stop.is_set():
+                # Told to end while it waited for something, which then failed: that is the end it was told.
+                log.info("job %s ended on demand: %s", job.key, explain(error)[1])
+                self._finish_stopped(job.key)
+                return
             code, message, remedy = explain(error)
             if code == "internal":
                 log.exception("job %s failed", job.key)
