@@ -12,7 +12,7 @@ from rich.console import Console
 
 from demo.machine.change import write_generation
 from demo.processes import StackError
-from demo.run import run_wave, summary
+from demo.run import MigrationView, run_wave, summary
 from demo.show import Progress, show_summary
 from demo.stack import DEFAULT_STATE, REPO, Stack, find, launch
 from wavelift.manifest.load import load
@@ -81,7 +81,12 @@ def _migrate(console: Console, stack: Stack, manifest_file: Path, json_file: Pat
             write_generation(stack.data_disk, 2)
 
     with Progress(console) as progress:
-        result = run_wave(api, manifest, on_change=progress.update, on_step_done=change_source)
+
+        def look(views: dict[str, MigrationView]) -> None:
+            stack.check()
+            progress.update(views)
+
+        result = run_wave(api, manifest, on_change=look, on_step_done=change_source)
     summaries = [summary(api, view, result.run_id) for view in result.views.values()]
     for each in summaries:
         if each["migration"] not in result.errors:

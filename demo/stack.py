@@ -67,6 +67,13 @@ class Stack:
     def running(self) -> bool:
         return all(process.alive() for process in self.processes)
 
+    def check(self) -> None:
+        """Raises StackError when a part has ended by itself, with the end of its log."""
+        for process in self.processes:
+            if not process.alive():
+                tail = log_tail(Path(process.log))
+                raise StackError(f"{process.name} has ended; its log {process.log} ends with:\n{tail}")
+
     def stop(self) -> list[str]:
         """End everything it started; returns what did not end by itself."""
         killed = stop(self.processes, leftovers_under=self.state)
@@ -226,6 +233,9 @@ def _start_airflow(state: Path, secrets: StackSecrets, started: list[Started], m
         raise StackError(f"Airflow's database could not be made; {log}/airflow-migrate.log ends with:\n{reason}")
     api = start("airflow api-server", [airflow, "api-server"], env, log / "airflow-api-server.log", state)
     started.append(api)
+    # The scheduler ends when a lock outlasts SQLite's five seconds. The API server must not wait longer: while it
+    # waits it cannot finish the request that holds the lock (docs/decisions/0006).
+    env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] += "?timeout=60"
     for part in _AIRFLOW_PARTS:
         started.append(start(f"airflow {part}", [airflow, part], env, log / f"airflow-{part}.log", state))
     _wait_healthy(url, api)

@@ -68,9 +68,10 @@ class StepOperator(BaseOperator):
         """Do what is missing: a trigger to wait for, or the step's result once nothing is."""
         raise NotImplementedError(type(self).__name__)
 
-    def execute(self, context: Context, event: Event | None = None) -> dict[str, Any]:
+    def execute(self, context: Context, event: Any = None) -> dict[str, Any]:
         run = MigrationRun.of(self.manifest, self.migration, context)
-        seen: Event = event or {}
+        # Airflow's own triggers bring events of other kinds, a datetime for one.
+        seen: Event = event if isinstance(event, Mapping) else {}
         while True:
             try:
                 outcome = self.advance(run, context, seen)

@@ -5,10 +5,10 @@ set -eu
 # python3-venv            the virtual environment
 # qemu-system-x86         the local cloud's machines; qemu-utils: disk images
 # python3-guestfs         preparing guests; linux-image-amd64 and libguestfs' appliance parts come with it
-# mmdebstrap fakeroot e2fsprogs grub-pc-bin   building the demo source machine
+# mmdebstrap fakeroot uidmap e2fsprogs grub-pc-bin   building the demo source machine (uidmap: without root)
 # kmod                    depmod for the guest's module tables
-packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs linux-image-amd64 mmdebstrap fakeroot
-          e2fsprogs grub-pc-bin grub-common kmod cpio zstd busybox-static debian-archive-keyring"
+packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs libguestfs-tools linux-image-amd64
+          mmdebstrap fakeroot uidmap e2fsprogs grub-pc-bin grub-common kmod cpio zstd busybox-static debian-archive-keyring"
 
 missing=""
 for package in $packages; do

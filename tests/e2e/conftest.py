@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from demo.machine.change import write_generation
+from demo.run import MigrationView, run_wave, summary
 from demo.stack import REPO, Stack, cloud_extra, launch
 from tests.e2e.broken import broken_manifests
+from tests.e2e.resources import everything
+from wavelift.manifest.load import load
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +34,33 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         killed = running.stop()
     assert killed == []
+
+
+@pytest.fixture(scope="session")
+def migrated(stack: Stack) -> Iterator[dict[str, Any]]:
+    """The demo wave, run to its end through Airflow's REST API; its summary."""
+    api = stack.airflow()
+    before = everything(stack.cloud())
+
+    def change_source(_migration: str, step: str) -> None:
+        if step == "full_copy":
+            write_generation(stack.data_disk, 2)
+
+    seen: list[dict[str, Any]] = []
+
+    def look(views: dict[str, MigrationView]) -> None:
+        stack.check()
+        seen.extend(dict(view.progress) for view in views.values() if view.progress)
+
+    result = run_wave(
+        api,
+        load(REPO / "manifests" / "demo.yaml"),
+        on_change=look,
+        on_step_done=change_source,
+        seconds=800,
+    )
+    assert result.verified, result.errors
+    yield {**summary(api, result.views["web"], result.run_id), "run_id": result.run_id, "seen": seen, "before": before}
 
 
 def _add_wrong_connections(stack: Stack) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +11,25 @@ import pytest
 from alibabacloud_ecs20140526 import models
 from PIL import Image
 
-from demo.machine.change import write_generation
-from demo.run import STEPS, console_text, run_wave, summary
-from demo.stack import REPO, Stack
+from demo.run import STEPS, console_text
+from demo.stack import Stack
 from tests.e2e.resources import everything
-from wavelift.manifest.load import load
 from wavelift.service.client import ServiceClient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.machine, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def migrated(stack: Stack) -> Iterator[dict[str, Any]]:
-    """The demo wave, run to its end through Airflow's REST API; its summary."""
-    api = stack.airflow()
-    before = everything(stack.cloud())
-
-    def change_source(_migration: str, step: str) -> None:
-        if step == "full_copy":
-            write_generation(stack.data_disk, 2)
-
-    seen: list[dict[str, Any]] = []
-    result = run_wave(
-        api,
-        load(REPO / "manifests" / "demo.yaml"),
-        on_change=lambda views: seen.extend(dict(view.progress) for view in views.values() if view.progress),
-        on_step_done=change_source,
-        seconds=800,
-    )
-    assert result.verified, result.errors
-    yield {**summary(api, result.views["web"], result.run_id), "run_id": result.run_id, "seen": seen, "before": before}
-
-
 def test_every_step_ran_in_order(migrated: dict[str, Any]) -> None:
     assert all(migrated["seconds"][step] is not None for step in STEPS)
+
+
+def test_no_step_failed_on_the_way(stack: Stack, migrated: dict[str, Any]) -> None:
+    api, dag_id, run_id = stack.airflow(), "migrate__demo__web", migrated["run_id"]
+    for step, task in api.tasks(dag_id, run_id).items():
+        for attempt in range(1, task["try_number"]):
+            error = api.error_of(dag_id, run_id, step, attempt)
+            # The scheduler may take a task that resumed very quickly for a lost one; nothing else may happen.
+            assert "Task Instance not found" in error, f"{step}, attempt {attempt}: {error}"
 
 
 def test_roots_are_equal_and_the_generation_is_the_second(migrated: dict[str, Any]) -> None:

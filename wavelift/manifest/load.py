@@ -87,9 +87,7 @@ def _problem(file: str, root: yaml.Node, details: ErrorDetails) -> Problem:
     kind = details["type"]
     if kind == "extra_forbidden":
         message = _unknown(location)
-    elif kind == "literal_error":
-        message = f"must be {details['ctx']['expected']}, not {details['input']!r}"
-    elif kind == "enum":
+    elif kind == "literal_error" or kind == "enum":
         message = f"must be {details['ctx']['expected']}, not {details['input']!r}"
     elif kind == "string_pattern_mismatch":
         message = f"{details['input']!r} may hold only lower-case letters, digits and dashes, 40 at most"

@@ -10,7 +10,13 @@ from wavelift.manifest.schema import Keep, Manifest, Migration, SourceDisk, Targ
 
 GIB = 1 << 30
 # Smallest size in GiB that ECS accepts, by category and level (CreateDisk, parameter Size).
-_SMALLEST = {"cloud_essd": 20, "cloud_efficiency": 20, "cloud_ssd": 20, "cloud_essd_entry": 10, "cloud_auto": 1}
+_SMALLEST = {
+    "cloud_essd": 20,
+    "cloud_efficiency": 20,
+    "cloud_ssd": 20,
+    "cloud_essd_entry": 10,
+    "cloud_auto": 1,
+}
 _SMALLEST_ESSD = {"PL0": 1, "PL1": 20, "PL2": 461, "PL3": 1261}
 # An instance's system disk is at least this large, whatever its category (RunInstances, SystemDisk.Size).
 SMALLEST_SYSTEM_GIB = 20
@@ -61,7 +67,9 @@ def _actions(migration: Migration, sizes: Mapping[str, int]) -> Iterator[Planned
         step = "snapshot" if generation == 1 else "incremental_loop"
         if generation > 1:
             yield PlannedAction(
-                step, f"generation {generation}: changed blocks only, {migration.sync.interval:g} s later", False
+                step,
+                f"generation {generation}: changed blocks only, {migration.sync.interval:g} s later",
+                False,
             )
         yield PlannedAction(
             step,
