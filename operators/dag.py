@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.configuration import conf
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, BaseOperator, chain
 from airflow.sdk.exceptions import AirflowFailException
@@ -65,7 +66,10 @@ def load_all(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]]:
 
 
 def build_migration_dag(manifest: Manifest, migration: Migration) -> DAG:
-    """The nine steps in a row; cleanup is a teardown, so it runs whatever happens before it."""
+    """The nine steps in a row; cleanup is a teardown, so it runs whatever happens before it.
+
+    The run succeeds when the instance was verified and cleanup left nothing that is not kept.
+    """
     with DAG(
         dag_id=migration_dag_id(manifest, migration),
         description=f"Migrate {migration.name} to {manifest.cloud.region}",
@@ -83,7 +87,10 @@ def build_migration_dag(manifest: Manifest, migration: Migration) -> DAG:
             for name, operator in STEPS
         ]
         chain(*steps)
-        steps[-1].as_teardown(on_failure_fail_dagrun=True)
+        *_, boot_verify, cleanup = steps
+        # The run's state is that of its leaves, and a teardown that went well would make every run a success.
+        boot_verify >> EmptyOperator(task_id="verified", doc_md="The run ends well only if this is reached.")
+        cleanup.as_teardown(on_failure_fail_dagrun=True)
     return dag
 
 

@@ -42,6 +42,7 @@ def test_a_mistake_fails_its_task_with_cause_and_remedy(
 ) -> None:
     result = results[name]
     assert result.state == "failed"
+    assert stack.airflow().run_state(f"migrate__{name}__web", result.run_id) == "failed"
     assert not result.verified
     error = result.errors["web"]
     assert error.startswith(f"{BROKEN[name].step}: ")
