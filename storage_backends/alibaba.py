@@ -16,7 +16,6 @@ from typing import Any
 
 from alibabacloud_ecs20140526 import models
 from PIL import Image
-from wavelift.blocks.descriptor import SinkDescriptor
 
 from storage_backends import alibaba_resources as parse
 from storage_backends.base import (
@@ -30,16 +29,17 @@ from storage_backends.base import (
     VolumeSpec,
 )
 from storage_backends.ecs import EcsApi
-from storage_backends.errors import Conflict, NotFound, Unavailable
+from storage_backends.errors import Conflict, NotFound, TokenUsed, Unavailable
 from storage_backends.gateway_boot import gateway_key, gateway_user_data
 from storage_backends.settings import AlibabaSettings
+from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.service import tokens
 
 _TOKEN_LIFETIME_SECONDS = 6 * 3600
-_MAX_PACK_BYTES = 16 << 20
 _SETTLE_SECONDS = 300.0
 _APPEAR_SECONDS = 5.0
 _PAGE = 100
+_ATTEMPTS = 12
 _IMAGE_STATES = "Creating,Waiting,Available,UnAvailable,CreateFailed"
 _PUBLIC_BANDWIDTH_MBIT = 5
 
@@ -115,11 +115,11 @@ class AlibabaBackend:
         return self._volume(labels, spec, snapshot_id=snapshot.id)
 
     def _volume(self, labels: Labels, spec: VolumeSpec, snapshot_id: str | None) -> Resource:
-        def create(token: str) -> str:
+        def create(token: str, name: str) -> str:
             request = models.CreateDiskRequest(
                 region_id=self._settings.region,
                 zone_id=self._settings.zone,
-                disk_name=labels.name(),
+                disk_name=name,
                 size=spec.size_gib,
                 disk_category=spec.category,
                 performance_level=spec.performance_level,
@@ -132,10 +132,10 @@ class AlibabaBackend:
         return self._settled(self._once(Kind.VOLUME, labels, create))
 
     def snapshot(self, volume_id: str, labels: Labels) -> Resource:
-        def create(token: str) -> str:
+        def create(token: str, name: str) -> str:
             request = models.CreateSnapshotRequest(
                 disk_id=volume_id,
-                snapshot_name=labels.name(),
+                snapshot_name=name,
                 client_token=token,
                 tag=_tagged(models.CreateSnapshotRequestTag, labels),
             )
@@ -154,10 +154,10 @@ class AlibabaBackend:
             for index, snapshot in enumerate(snapshots)
         ]
 
-        def create(token: str) -> str:
+        def create(token: str, name: str) -> str:
             request = models.CreateImageRequest(
                 region_id=self._settings.region,
-                image_name=labels.name(),
+                image_name=name,
                 architecture="x86_64",
                 boot_mode="BIOS",
                 platform="Others Linux",
@@ -190,13 +190,13 @@ class AlibabaBackend:
     def _instance(self, labels: Labels, spec: InstanceSpec, user_data: str | None) -> Resource:
         group = self._security_group(spec.security_group)
 
-        def create(token: str) -> str:
+        def create(token: str, name: str) -> str:
             request = models.RunInstancesRequest(
                 region_id=self._settings.region,
                 zone_id=self._settings.zone,
                 image_id=spec.image_id,
                 instance_type=spec.instance_type,
-                instance_name=labels.name(),
+                instance_name=name,
                 host_name=spec.hostname,
                 v_switch_id=spec.vswitch,
                 security_group_id=group,
@@ -232,7 +232,6 @@ class AlibabaBackend:
             volume=volume_id,
             generation=generation,
             token=self._token(labels, "write", [volume_id]),
-            max_pack_bytes=_MAX_PACK_BYTES,
         )
 
     def _token(self, labels: Labels, scope: tokens.Scope, volumes: Sequence[str]) -> str:
@@ -255,14 +254,24 @@ class AlibabaBackend:
                 "Detach it in the cloud's console, or let cleanup of the other run finish.",
             )
         request = models.AttachDiskRequest(disk_id=volume_id, instance_id=instance_id, delete_with_instance=False)
-        self._api.call("attach_disk", request)
+        try:
+            self._api.call("attach_disk", request)
+        except Conflict:
+            # The reply to an earlier attempt may have been lost: then it is what was asked for, done or under way.
+            if self.get(Kind.VOLUME, volume_id).attached_to != instance_id:
+                raise
         self._until(Kind.VOLUME, volume_id, lambda v: v.status == "In_use", "attached")
 
     def detach(self, volume_id: str) -> None:
         volume = self._settled(self.get(Kind.VOLUME, volume_id))
         if volume.attached_to:
             request = models.DetachDiskRequest(disk_id=volume_id, instance_id=volume.attached_to)
-            self._api.call("detach_disk", request)
+            try:
+                self._api.call("detach_disk", request)
+            except Conflict:
+                now = self.get(Kind.VOLUME, volume_id)
+                if now.attached_to and now.status != "Detaching":
+                    raise
             self._until(Kind.VOLUME, volume_id, lambda v: v.status == "Available", "detached")
 
     def console(self, instance_id: str) -> str:
@@ -347,20 +356,33 @@ class AlibabaBackend:
                 return
             page += 1
 
-    def _once(self, kind: Kind, labels: Labels, create: Callable[[str], str]) -> Resource:
-        """Find what these labels name, or make it. A token may answer with something long deleted: then the next."""
+    def _once(self, kind: Kind, labels: Labels, create: Callable[[str, str], str]) -> Resource:
+        """Find what these labels name, or make it with a token and name that nothing which failed has.
+
+        A token may answer with something long deleted, or be one of an order with other values: then the next.
+        """
+        failed = 0
         for existing in self.list(labels, kind):
             if existing.state is not State.FAILED:
                 return existing
-        for attempt in range(4):
-            token = hashlib.sha256(f"{kind}/{labels.name()}/{attempt}".encode()).hexdigest()
+            failed += 1
+        for attempt in range(failed, failed + _ATTEMPTS):
+            # From the tags, not from the name: `a-b`, `c` and `a`, `b-c` have one name.
+            named = json.dumps([kind, labels.tags(), attempt], sort_keys=True)
+            token = hashlib.sha256(named.encode()).hexdigest()
+            name = f"{labels.name()}-{attempt + 1}" if attempt else labels.name()
+            # NotFound of the order itself is about what it names: a snapshot, a vSwitch.
             try:
-                made = self._until(kind, create(token), lambda _: True, "listed", _APPEAR_SECONDS)
+                resource_id = create(token, name)
+            except TokenUsed:
+                continue
+            try:
+                made = self._until(kind, resource_id, lambda _: True, "listed", _APPEAR_SECONDS)
             except NotFound:
                 continue
             if made.state is not State.FAILED:
                 return made
-        raise Unavailable(f"The cloud made no usable {kind.value} {labels.name()} in 4 attempts.", "Try again later.")
+        raise Unavailable(f"The cloud made no usable {kind.value} {labels.name()}.", "Try again later.")
 
     def _settled(self, resource: Resource) -> Resource:
         return self._until(resource.kind, resource.id, lambda now: now.state is not State.PENDING, "ready")

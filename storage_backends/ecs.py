@@ -19,6 +19,7 @@ from storage_backends.errors import (
     InvalidRequest,
     NotFound,
     QuotaExceeded,
+    TokenUsed,
     Unavailable,
 )
 
@@ -30,6 +31,7 @@ _RULES: tuple[tuple[tuple[str, ...], type[BackendError], str], ...] = (
     (("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurityToken"), Denied, _KEY),
     (("Forbidden", "NoPermission", "UserNotInTheWhiteList"), Denied, "Grant the RAM user this action."),
     (("Quota", "QuotaExceed", "InstanceDiskLimitExceeded"), QuotaExceeded, "Raise the quota or free some."),
+    (("IdempotentParam", "IdempotenceParam"), TokenUsed, "Try again."),
     (("OperationDenied.NoStock",), QuotaExceeded, "Choose another instance type or zone."),
     (
         ("InvalidVSwitchId.NotFound", "InvalidSecurityGroupId.NotFound"),

@@ -26,6 +26,10 @@ class Conflict(BackendError):
     code = "conflict"
 
 
+class TokenUsed(Conflict):
+    """An order with the same client token and other values was made before."""
+
+
 class Denied(BackendError):
     """The credentials are wrong or lack a right."""
 

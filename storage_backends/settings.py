@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from storage_backends.errors import InvalidRequest
+from storage_backends.gateway_boot import check_command
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,20 @@ class AlibabaSettings:
                 )
             return str(value)
 
+        def number(name: str, kind: type[N], default: N) -> N:
+            value = extra.get(name) or default
+            try:
+                if (made := kind(str(value))) > 0:
+                    return made
+            except ValueError:
+                pass
+            raise InvalidRequest(
+                f"Airflow connection {connection_id}: {name} (extra) is {value!r}, not a number above 0.",
+                f"Edit the connection (Admin > Connections > {connection_id}) and correct {name}, or leave it out.",
+            )
+
+        command = str(extra.get("gateway_command") or "wavelift")
+        check_command(command)
         return cls(
             access_key_id=needed("access key id (login)", login),
             access_key_secret=needed("access key secret (password)", password),
@@ -62,13 +79,13 @@ class AlibabaSettings:
             zone=zone,
             endpoint=str(extra.get("endpoint") or ""),
             protocol=str(extra.get("protocol") or "https"),
-            poll_seconds=float(extra.get("poll_seconds") or 10.0),
+            poll_seconds=number("poll_seconds", float, 10.0),
             gateway=GatewaySettings(
                 image=needed("gateway_image (extra)", extra.get("gateway_image")),
                 instance_type=needed("gateway_instance_type (extra)", extra.get("gateway_instance_type")),
                 security_group=needed("gateway_security_group (extra)", extra.get("gateway_security_group")),
                 secret=needed("gateway_secret (extra)", extra.get("gateway_secret")),
-                command=str(extra.get("gateway_command") or "wavelift"),
-                port=int(extra.get("gateway_port") or 8443),
+                command=command,
+                port=number("gateway_port", int, 8443),
             ),
         )

@@ -72,8 +72,15 @@ def _add_wrong_connections(stack: Stack) -> None:
     api.set_connection({**agent, "connection_id": "agent_gone", "password": secrets.agent_token, "port": 1})
     cloud = {"conn_type": "wavelift_alibaba", "login": secrets.access_key_id, "password": secrets.access_key_secret}
     extra = cloud_extra(stack)
-    api.set_connection({**cloud, "connection_id": "cloud_wrong_key", "password": "not-the-secret-of-this-key", "extra": json.dumps(extra)})
-    dead = {**extra, "gateway_command": "ls /no/such/gateway"}
+    api.set_connection(
+        {
+            **cloud,
+            "connection_id": "cloud_wrong_key",
+            "password": "not-the-secret-of-this-key",
+            "extra": json.dumps(extra),
+        }
+    )
+    dead = {**extra, "gateway_command": "/no/such/gateway"}
     api.set_connection({**cloud, "connection_id": "cloud_dead_gateway", "extra": json.dumps(dead)})
 
 

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowException, TaskDeferred
 
 from demo.stack import REPO, Stack, cloud_extra
 from operators.boot_verify import BootVerifyOperator
+from operators.cleanup import CleanupOperator
 from operators.image import ImageOperator
 from operators.run import MigrationRun
 from operators.step import StepOperator
@@ -36,7 +37,10 @@ def airflow_environment(
         "password": stack.secrets.access_key_secret,
         "extra": cloud_extra(stack),
     }
+    host, _, port = stack.agent_url.removeprefix("http://").rpartition(":")
+    agent = {"conn_type": "wavelift_agent", "host": host, "port": int(port), "password": stack.secrets.agent_token}
     monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_CLOUD", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_AGENT", json.dumps(agent))
     monkeypatch.setenv("AIRFLOW__WAVELIFT__EVIDENCE_DIR", str(tmp_path_factory.mktemp("evidence")))
 
 
@@ -46,7 +50,8 @@ def unprepared(stack: Stack, migrated: dict[str, Any], airflow_environment: None
     context: dict[str, Any] = {
         "dag": SimpleNamespace(dag_id="migrate__demo__web"),
         "run_id": "unprepared",
-        "ti": SimpleNamespace(task_id="boot_verify", task=None),
+        # No task of this run succeeded: cleanup keeps nothing.
+        "ti": SimpleNamespace(task_id="x", task=None, get_task_states=lambda **_: {}),
     }
     before = everything(stack.cloud())
     run = MigrationRun.of(MANIFEST, MANIFEST.migrations[0], context)  # type: ignore[arg-type]
@@ -62,7 +67,7 @@ def unprepared(stack: Stack, migrated: dict[str, Any], airflow_environment: None
         _wait_for_snapshots(run, backend)
         yield context
     finally:
-        _delete_everything(run, backend)
+        execute(step(CleanupOperator), context)
     assert everything(stack.cloud()) == before
 
 
@@ -102,11 +107,3 @@ def _wait_for_snapshots(run: MigrationRun, backend: BootableBackend) -> None:
     operator = step(ImageOperator)
     while pending := operator.wait_for(run, list(backend.list(run.labels(Role.REPLICA), Kind.SNAPSHOT))):
         asyncio.run(pending.wait())
-
-
-def _delete_everything(run: MigrationRun, backend: BootableBackend) -> None:
-    order = (Kind.INSTANCE, Kind.IMAGE, Kind.VOLUME, Kind.SNAPSHOT)
-    for kind in order:
-        while left := backend.list(run.labels(), kind):
-            for resource in left:
-                backend.delete(resource)
