@@ -1,0 +1,226 @@
+"""A local cloud, the alibaba backend pointed at it, and a proxy that loses what a network loses."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage_backends.alibaba import AlibabaBackend
+from storage_backends.base import Kind, Labels, Resource, Role, State, VolumeSpec
+from storage_backends.registry import open_backend
+from tests.localcloud.conftest import KEY, REGION, SECRET, ZONE, Ecs
+from wavelift.localcloud.model.context import Options
+from wavelift.localcloud.server import LocalCloud
+
+GATEWAY_SECRET = "the-root-of-every-gateway-key-of-these-tests"
+SMALL = VolumeSpec(size_gib=1, category="cloud_essd", performance_level="PL0")
+
+
+@dataclass
+class World:
+    """The cloud, its state folder, the SDK to count with, and backends as a connection describes them."""
+
+    cloud: LocalCloud
+    state: Path
+    ecs: Ecs
+    extra: dict[str, Any]
+
+    def backend(self, *, password: str = SECRET, region: str = REGION, zone: str = ZONE, **extra: Any) -> Any:
+        return open_backend(
+            "alibaba",
+            connection_id="wavelift_cloud",
+            login=KEY,
+            password=password,
+            extra={**self.extra, **extra},
+            region=region,
+            zone=zone,
+        )
+
+    def count(self, kind: Kind, labels: Labels) -> int:
+        """How many there are, asked of the SDK rather than of the backend."""
+        fields: dict[str, Any] = {"tags": labels.tags()}
+        if kind is Kind.IMAGE:
+            fields["status"] = "Creating,Available,CreateFailed"
+        action = {
+            Kind.VOLUME: "describe_disks",
+            Kind.SNAPSHOT: "describe_snapshots",
+            Kind.IMAGE: "describe_images",
+            Kind.INSTANCE: "describe_instances",
+        }[kind]
+        return int(self.ecs.call(action, **fields)["TotalCount"])
+
+
+def ready(backend: AlibabaBackend, resource: Resource) -> Resource:
+    """The same thing once it is no longer pending."""
+    deadline = time.monotonic() + 20
+    while (now := backend.get(resource.kind, resource.id)).state is State.PENDING:
+        assert time.monotonic() < deadline, now
+        time.sleep(0.05)
+    return now
+
+
+def gone(backend: AlibabaBackend, resource: Resource) -> None:
+    deadline = time.monotonic() + 20
+    while any(each.id == resource.id for each in backend.list(labels_of(resource), resource.kind)):
+        assert time.monotonic() < deadline, resource
+        time.sleep(0.05)
+
+
+def labels_of(resource: Resource) -> Labels:
+    return Labels(resource.tag("wave"), resource.tag("migration"), resource.tag("run"))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    state = tmp_path_factory.mktemp("cloud")
+    command = tmp_path_factory.mktemp("bin") / "gateway"
+    command.write_text("#!/bin/sh\necho started with $#\nexec sleep 600\n")
+    command.chmod(0o755)
+    with LocalCloud(state, {KEY: SECRET}, Options(host_instances=True, grace=1.0)) as cloud:
+        extra = {
+            "endpoint": cloud.endpoint,
+            "protocol": "http",
+            "region": REGION,
+            "zone": ZONE,
+            "poll_seconds": 0.2,
+            "gateway_image": "host-linux",
+            "gateway_instance_type": "ecs.g7.large",
+            "gateway_security_group": "sg-local-default",
+            "gateway_secret": GATEWAY_SECRET,
+            "gateway_command": str(command),
+        }
+        yield World(cloud, state, Ecs(cloud.endpoint), extra)
+
+
+@pytest.fixture
+def backend(world: World) -> AlibabaBackend:
+    made: AlibabaBackend = world.backend()
+    return made
+
+
+@pytest.fixture
+def run() -> Callable[..., Labels]:
+    """Labels of a run that no other test has."""
+    name = uuid.uuid4().hex[:8]
+
+    def labels(role: Role | None = None, disk: str | None = None, generation: int | None = None) -> Labels:
+        return Labels("wave", "web", name, role, disk, generation)
+
+    return labels
+
+
+@pytest.fixture(scope="session")
+def gateway(world: World) -> Resource:
+    """One running gateway instance that tests attach volumes to."""
+    labels = Labels("shared", "gateway", uuid.uuid4().hex[:8], Role.GATEWAY)
+    made: Resource = world.backend().ensure_gateway(labels, "vsw-local-a")
+    return made
+
+
+@pytest.fixture
+def used_volume(backend: AlibabaBackend, gateway: Resource, run: Callable[..., Labels]) -> Resource:
+    """A volume that was attached once: ECS refuses snapshots of others."""
+    volume = backend.create_volume(run(Role.REPLICA, "data"), SMALL)
+    backend.attach(volume.id, gateway.id)
+    backend.detach(volume.id)
+    return backend.get(Kind.VOLUME, volume.id)
+
+
+Answer = tuple[int, str, bytes]
+EMPTY_DISKS: Answer = (
+    200,
+    "application/json",
+    b'{"Disks": {"Disk": []}, "TotalCount": 0, "PageNumber": 1, "PageSize": 100, "RequestId": "stale"}',
+)
+UNAVAILABLE: Answer = (503, "text/html", b"<html><body>503 Service Temporarily Unavailable</body></html>")
+BAD_GATEWAY: Answer = (502, "text/html", b"<html><body>502 Bad Gateway</body></html>")
+DROP = "drop"
+"""Hand the request on, let the cloud carry it out, and cut the connection instead of answering."""
+
+
+class Proxy:
+    """A server in front of the cloud. `faults[action]` is used up one by one, then requests pass."""
+
+    def __init__(self, upstream: str) -> None:
+        self.faults: dict[str, list[Answer | str]] = {}
+        self.seen: list[str] = []
+        lock = threading.Lock()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                action = self.headers["x-acs-action"]
+                with lock:
+                    proxy.seen.append(action)
+                    waiting = proxy.faults.get(action) or []
+                    fault = waiting.pop(0) if waiting else None
+                if isinstance(fault, tuple):
+                    self._answer(*fault)
+                    return
+                answer = self._forward(body)
+                if fault is None:
+                    self._answer(*answer)
+                else:
+                    self.close_connection = True
+
+            do_GET = do_POST
+
+            def _forward(self, body: bytes) -> Answer:
+                connection = http.client.HTTPConnection(upstream, timeout=30)
+                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    connection.putheader(name, value)
+                connection.endheaders(body or None)
+                response = connection.getresponse()
+                answer = (response.status, response.headers["content-type"], response.read())
+                connection.close()
+                return answer
+
+            def _answer(self, status: int, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Tests read `seen`."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextmanager
+def proxied(upstream: str) -> Iterator[Proxy]:
+    proxy = Proxy(upstream)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@pytest.fixture
+def proxy(world: World) -> Iterator[Proxy]:
+    with proxied(world.cloud.endpoint) as running:
+        yield running
