@@ -176,6 +176,28 @@ def test_a_snapshot_that_an_image_uses_stays(backend: AlibabaBackend, snapshot: 
     assert backend.get(Kind.IMAGE, image.id).state is State.READY
 
 
+def test_what_does_not_exist_is_not_found(backend: AlibabaBackend, gateway: Resource, run: Run) -> None:
+    volume = backend.create_volume(run(Role.REPLICA, "data"), SMALL)
+    no_snapshot = Resource(Kind.SNAPSHOT, "s-gone", State.READY, "accomplished", size_gib=1)
+    calls: dict[str, Callable[[], Any]] = {
+        "get": lambda: backend.get(Kind.SNAPSHOT, "s-gone"),
+        "attach a volume": lambda: backend.attach("d-gone", gateway.id),
+        "attach to an instance": lambda: backend.attach(volume.id, "i-gone"),
+        "detach": lambda: backend.detach("d-gone"),
+        "console": lambda: backend.console("i-gone"),
+        "snapshot": lambda: backend.snapshot("d-gone", run(Role.REPLICA, "x", 1)),
+        "clone": lambda: backend.clone(no_snapshot, run(Role.CLONE, "x", 1), SMALL),
+        "create_image": lambda: backend.create_image(run(Role.PREPARED, generation=9), [no_snapshot]),
+        "sink": lambda: backend.sink(volume.id, run(), 1),
+    }
+    for name, call in calls.items():
+        started = time.monotonic()
+        with pytest.raises(NotFound) as caught:
+            call()
+        assert caught.value.remedy, name
+        assert time.monotonic() - started < 2, name
+
+
 def test_the_console_of_an_instance_is_text(backend: AlibabaBackend, gateway: Resource) -> None:
     deadline = time.monotonic() + 10
     while "started with 9" not in (shown := backend.console(gateway.id)):
