@@ -26,6 +26,7 @@ from tests.storage_backends.conftest import (
     UNAVAILABLE,
     Proxy,
     World,
+    gone,
 )
 from wavelift.service import tokens
 from wavelift.service.errors import ForbiddenRequest, UnauthorizedRequest
@@ -121,6 +122,23 @@ def test_a_lost_reply_makes_nothing_twice(world: World, proxy: Proxy, run: Run) 
     volume = backend.create_volume(labels, SMALL)
     assert proxy.seen.count("CreateDisk") == 2
     assert world.count(Kind.VOLUME, labels) == 1 and backend.get(Kind.VOLUME, volume.id) == volume
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_lost_reply_to_attach_detach_or_delete_is_no_conflict(
+    world: World, proxy: Proxy, gateway: Resource, run: Run
+) -> None:
+    """The second request finds the work done, and the cloud calls that a wrong status."""
+    backend = world.backend(endpoint=proxy.endpoint)
+    volume = backend.create_volume(run(Role.REPLICA, "data"), SMALL)
+    proxy.faults = {"AttachDisk": [DROP], "DetachDisk": [DROP], "DeleteDisk": [DROP]}
+    backend.attach(volume.id, gateway.id)
+    assert world.ecs.disk(volume.id)["Status"] == "In_use"
+    backend.detach(volume.id)
+    assert world.ecs.disk(volume.id)["Status"] == "Available"
+    backend.delete(volume)
+    gone(backend, volume)
+    assert proxy.faults == {"AttachDisk": [], "DetachDisk": [], "DeleteDisk": []}
 
 
 def test_what_is_made_but_not_listed_yet_is_not_made_twice(world: World, proxy: Proxy, run: Run) -> None:
