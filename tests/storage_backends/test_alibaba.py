@@ -92,6 +92,20 @@ def test_two_that_make_it_at_the_same_moment_make_one_thing(
         assert world.count(kind, labels) == 1, labels
 
 
+def test_different_labels_are_different_things_whatever_their_names_look_like(
+    backend: AlibabaBackend, world: World
+) -> None:
+    """`a-b`/`c` and `a`/`b-c` read the same in a name."""
+    pairs = [
+        (Labels("a-b", "c", "r", Role.REPLICA, "d"), Labels("a", "b-c", "r", Role.REPLICA, "d")),
+        (Labels("w", "m", "r", Role.CLONE, "d-g1"), Labels("w", "m", "r", Role.CLONE, "d", 1)),
+    ]
+    for one, other in pairs:
+        volumes = [backend.create_volume(labels, SMALL) for labels in (one, other)]
+        assert [volume.tags for volume in volumes] == [one.tags(), other.tags()]
+        assert volumes[0].id != volumes[1].id
+
+
 def test_attach_and_detach_are_idempotent(backend: AlibabaBackend, world: World, gateway: Resource, run: Run) -> None:
     volume = backend.create_volume(run(Role.REPLICA, "data"), SMALL)
     backend.detach(volume.id)
