@@ -15,6 +15,8 @@ from storage_backends.alibaba import AlibabaBackend
 from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role, State
 from storage_backends.errors import BackendError, Conflict, NotFound
 from tests.storage_backends.conftest import SMALL, World, gone, ready
+from wavelift.localcloud.entities import Image, Snapshot
+from wavelift.localcloud.states import ImageStatus, SnapshotStatus
 
 Run = Callable[..., Labels]
 HOST = InstanceSpec(
@@ -26,6 +28,12 @@ HOST = InstanceSpec(
     performance_level="PL0",
     system_gib=1,
 )
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client token names and the cloud does not list was deleted: find out soon."""
+    monkeypatch.setattr(alibaba, "_APPEAR_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -104,6 +112,68 @@ def test_different_labels_are_different_things_whatever_their_names_look_like(
         volumes = [backend.create_volume(labels, SMALL) for labels in (one, other)]
         assert [volume.tags for volume in volumes] == [one.tags(), other.tags()]
         assert volumes[0].id != volumes[1].id
+
+
+@pytest.mark.usefixtures("brief")
+def test_what_was_deleted_is_not_handed_out_again(backend: AlibabaBackend, world: World, run: Run) -> None:
+    labels = run(Role.CLONE, "data", 1)
+    ids = []
+    for _ in range(5):
+        volume = backend.create_volume(labels, SMALL)
+        assert backend.get(Kind.VOLUME, volume.id).state is State.READY
+        ids.append(volume.id)
+        backend.delete(volume)
+        gone(backend, volume)
+    assert len(set(ids)) == 5
+
+
+@pytest.mark.usefixtures("brief")
+def test_an_order_with_other_values_than_the_deleted_one_is_carried_out(
+    backend: AlibabaBackend, world: World, run: Run, used_volume: Resource, snapshot: Resource
+) -> None:
+    """A clone made again from a newer snapshot: the cloud refuses the client token of the first."""
+    labels = run(Role.CLONE, "data")
+    clone = backend.clone(snapshot, labels, SMALL)
+    backend.delete(clone)
+    gone(backend, clone)
+    newer = ready(backend, backend.snapshot(used_volume.id, run(Role.REPLICA, "data", 2)))
+    again = backend.clone(newer, labels, SMALL)
+    assert again.id != clone.id
+    assert world.ecs.disk(again.id)["SourceSnapshotId"] == newer.id
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_failed_snapshot_is_replaced_however_often_it_failed(
+    backend: AlibabaBackend, world: World, run: Run, used_volume: Resource
+) -> None:
+    labels = run(Role.REPLICA, "data", 7)
+    ids = []
+    for _ in range(5):
+        snapshot = ready(backend, backend.snapshot(used_volume.id, labels))
+        assert snapshot.state is State.READY
+        ids.append(snapshot.id)
+        with world.cloud.cloud.store.transaction() as tx:
+            entity = tx.get(Snapshot, snapshot.id)
+            assert entity is not None
+            entity.become(SnapshotStatus.FAILED)
+            tx.put(entity)
+    assert len(set(ids)) == 5
+
+
+def test_a_failed_image_is_replaced_although_its_name_is_taken(
+    backend: AlibabaBackend, world: World, run: Run, snapshot: Resource
+) -> None:
+    labels = run(Role.PREPARED, generation=1)
+    failed = ready(backend, backend.create_image(labels, [snapshot]))
+    with world.cloud.cloud.store.transaction() as tx:
+        entity = tx.get(Image, failed.id)
+        assert entity is not None
+        entity.become(ImageStatus.CREATE_FAILED)
+        tx.put(entity)
+    assert backend.get(Kind.IMAGE, failed.id).state is State.FAILED
+    again = ready(backend, backend.create_image(labels, [snapshot]))
+    assert again.id != failed.id and again.state is State.READY
+    assert backend.create_image(labels, [snapshot]).id == again.id
 
 
 def test_attach_and_detach_are_idempotent(backend: AlibabaBackend, world: World, gateway: Resource, run: Run) -> None:
