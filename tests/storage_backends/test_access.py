@@ -204,6 +204,20 @@ def test_an_instance_of_the_gateway_learns_its_own_key_only(world: World, gatewa
     assert GATEWAY_SECRET not in script and SECRET not in script
 
 
+@pytest.mark.parametrize(
+    "command", ["", "a;b", "a && b", "a | b", "$(a)", "`a`", "a > b", "a\nb", "a\n", "a'b", 'a"b', "a\\b", "a*", "~/a"]
+)
+def test_a_gateway_command_is_a_path_with_plain_arguments(command: str) -> None:
+    with pytest.raises(InvalidRequest, match="gateway_command") as caught:
+        gateway_user_data(command=command, key="k", port=8443)
+    assert caught.value.remedy
+
+
+def test_a_gateway_command_for_a_shell_is_found_with_the_connection() -> None:
+    with pytest.raises(InvalidRequest, match="gateway_command 'wavelift; id' is not a path"):
+        settings(**{**FULL, "gateway_command": "wavelift; id"})
+
+
 def test_the_user_data_starts_the_command_as_it_is() -> None:
     script = gateway_user_data(command="env A=b-c /opt/x_1/wavelift", key="k" * 64, port=9000)
     assert "exec env A=b-c /opt/x_1/wavelift gateway --listen" in script and ':9000"' in script
