@@ -255,6 +255,15 @@ def test_a_missing_field_of_the_connection_is_named(field: str) -> None:
     assert "Admin > Connections > my_cloud" in caught.value.remedy and field in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("poll_seconds", "often"), ("poll_seconds", -1), ("gateway_port", "https"), ("gateway_port", 0.5)],
+)
+def test_a_field_that_is_no_number_is_named(field: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest, match=f"my_cloud.*{field}.*{value}"):
+        settings(**{**FULL, field: value})
+
+
 def test_another_backend_is_no_backend(world: World) -> None:
     with pytest.raises(KeyError, match="there is: alibaba"):
         open_backend("aws", connection_id="c", login="", password="", extra={}, region="", zone="")
