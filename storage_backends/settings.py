@@ -70,18 +70,6 @@ class AlibabaSettings:
                 f"Edit the connection (Admin > Connections > {connection_id}) and correct {name}, or leave it out.",
             )
 
-        def number(name: str, kind: type[N], default: N) -> N:
-            value = extra.get(name) or default
-            try:
-                if (made := kind(str(value))) > 0:
-                    return made
-            except ValueError:
-                pass
-            raise InvalidRequest(
-                f"Airflow connection {connection_id}: {name} (extra) is {value!r}, not a number above 0.",
-                f"Edit the connection (Admin > Connections > {connection_id}) and correct {name}, or leave it out.",
-            )
-
         command = str(extra.get("gateway_command") or "wavelift")
         check_command(command)
         return cls(
