@@ -284,7 +284,7 @@ def test_what_does_not_exist_is_not_found(backend: AlibabaBackend, gateway: Reso
 
 def test_the_console_of_an_instance_is_text(backend: AlibabaBackend, gateway: Resource) -> None:
     deadline = time.monotonic() + 10
-    while "started with 9" not in (shown := backend.console(gateway.id)):
+    while "started as gateway" not in (shown := backend.console(gateway.id)):
         assert time.monotonic() < deadline, shown
         time.sleep(0.05)
 
