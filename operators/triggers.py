@@ -19,7 +19,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from operators.checks import CheckOutcome, evaluate
 from operators.hooks import agent_address, backend_of
 from storage_backends.base import BootableBackend, Kind, Labels, Role, State
-from storage_backends.errors import BackendError
+from storage_backends.errors import BackendError, NotFound
 from wavelift.manifest.schema import Check
 from wavelift.service.client import AsyncServiceClient, ServiceError, ServiceUnreachable
 from wavelift.service.jobs import JobStatus
@@ -85,7 +85,13 @@ class JobTrigger(WaitTrigger):
 
     async def wait(self) -> dict[str, Any]:
         last_answer = time.monotonic()
-        async with await self._client() as client:
+        try:
+            connected = await self._client()
+        except BackendError as error:
+            # The step looks for itself and reports what is wrong, with the task's own retries.
+            self.log.warning("%s", error)
+            return {"job": self.job}
+        async with connected as client:
             while True:
                 try:
                     status = await client.job(self.job)
@@ -116,7 +122,7 @@ class JobTrigger(WaitTrigger):
         backend, labels = await _backend(self.cloud), Labels(**self.labels)
         gateways = await asyncio.to_thread(backend.list, _gateway_labels(labels), Kind.INSTANCE)
         if not gateways:
-            raise ValueError(f"run {labels.run} has no gateway instance any more")
+            raise NotFound(f"Run {labels.run} has no gateway instance.", "Clear the task provision and run it again.")
         return AsyncServiceClient(backend.gateway_url(gateways[0]), backend.gateway_token(labels))
 
     def _publish(self, status: JobStatus) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pydoc
 import threading
 import time
@@ -15,6 +16,7 @@ from airflow.triggers.base import BaseTrigger
 from operators import triggers
 from operators.run import MigrationRun
 from operators.triggers import BootTrigger, JobTrigger, ResourceTrigger, WaitTrigger
+from storage_backends import ecs
 from storage_backends.base import Kind, Labels, Role, VolumeSpec
 from storage_backends.gateway_boot import gateway_key
 from tests.operators.conftest import GATEWAY_SECRET, KEY, MANIFEST, SPEC, Comms, Service
@@ -175,6 +177,19 @@ def test_a_job_of_the_gateway_is_found_through_the_cloud(
     finally:
         service.down()
         backend.delete(gateway)
+
+
+def test_without_a_gateway_the_step_has_to_look(cloud: LocalCloud) -> None:
+    assert wait(JobTrigger.on_gateway(CLOUD, LABELS, KEY)) == {"job": KEY}
+
+
+def test_without_a_cloud_the_step_has_to_look(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ecs, "_RETRY_FOR_SECONDS", 0.2)
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAVELIFT_CLOUD"])
+    connection["extra"]["endpoint"] = "127.0.0.1:1"
+    monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_CLOUD", json.dumps(connection))
+    assert wait(JobTrigger.on_gateway(CLOUD, LABELS, KEY)) == {"job": KEY}
+    assert wait(ResourceTrigger(CLOUD, "snapshot", ["s-1"])) == {"kind": "snapshot", "ids": ["s-1"]}
 
 
 def test_resources_are_watched_until_none_is_pending(cloud: LocalCloud, context: Any) -> None:
