@@ -84,7 +84,7 @@ def labels_of(resource: Resource) -> Labels:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     state = tmp_path_factory.mktemp("cloud")
     command = tmp_path_factory.mktemp("bin") / "gateway"
-    command.write_text("#!/bin/sh\necho "started as $1"\nexec sleep 600\n")
+    command.write_text("#!/bin/sh\necho started as $1\nexec sleep 600\n")
     command.chmod(0o755)
     with LocalCloud(state, {KEY: SECRET}, Options(host_instances=True, grace=1.0)) as cloud:
         extra = {
