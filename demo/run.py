@@ -10,19 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from demo.airflow_api import AirflowApi
+from wavelift.manifest.plan import STEPS
 from wavelift.manifest.schema import Manifest
 
-STEPS = (
-    "preflight",
-    "provision",
-    "full_copy",
-    "snapshot",
-    "incremental_loop",
-    "driver_inject",
-    "image",
-    "boot_verify",
-    "cleanup",
-)
 _DONE = frozenset({"success", "failed", "upstream_failed", "skipped"})
 _POLL_SECONDS = 1.0
 

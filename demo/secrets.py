@@ -19,8 +19,6 @@ class StackSecrets:
     api_secret_key: str
     fernet_key: str
     agent_token: str
-    access_key_id: str
-    access_key_secret: str
     gateway_secret: str
 
     @classmethod
@@ -31,8 +29,6 @@ class StackSecrets:
             api_secret_key=secrets.token_urlsafe(32),
             fernet_key=Fernet.generate_key().decode(),
             agent_token=secrets.token_urlsafe(32),
-            access_key_id="LTAI" + secrets.token_hex(10),
-            access_key_secret=secrets.token_urlsafe(24),
             gateway_secret=secrets.token_hex(32),
         )
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from demo.run import STEPS, MigrationView
+from demo.run import MigrationView
+from wavelift.manifest.plan import STEPS
 
 _LINE_EVERY_SECONDS = 10.0
 
@@ -62,7 +63,7 @@ def _cells(view: MigrationView) -> tuple[str, str, str, str, str]:
     total, done = progress["total_bytes"], progress["done_bytes"]
     percent = f"{100 * done / total:.0f}%" if total else ""
     # Preparing a guest counts its work in steps, not in bytes.
-    moves_bytes = not str(progress["job"]).endswith("/prepare")
+    moves_bytes = "/prepare" not in str(progress["job"])
     rate = f"{progress['bytes_per_second'] / 1e6:.1f} MB/s" if moves_bytes and progress["bytes_per_second"] else ""
     eta = f"ETA {progress['eta_seconds']:.0f} s" if progress["eta_seconds"] is not None else ""
     return f"{step} {number}", str(progress["step"] or state), percent, rate, eta

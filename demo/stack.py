@@ -62,7 +62,12 @@ class Stack:
 
     def cloud(self) -> Client:
         """The real ECS SDK, pointed at this stack's cloud."""
-        return ecs_client(self.cloud_endpoint, self.secrets)
+        return ecs_client(self.cloud_endpoint, self.access_key)
+
+    @property
+    def access_key(self) -> tuple[str, str]:
+        """Id and secret."""
+        return access_key(self.state)
 
     def running(self) -> bool:
         return all(process.alive() for process in self.processes)
@@ -110,8 +115,8 @@ def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | N
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", disk, source / disk.name], check=True)
 
         say("starting the local cloud")
-        endpoint = _start_cloud(state, secrets, started)
-        _prepare_network(endpoint, secrets)
+        endpoint = _start_cloud(state, started)
+        _prepare_network(ecs_client(endpoint, access_key(state)))
         say("starting the agent beside the source's disks")
         agent = _start_agent(state, secrets, started, {"system": machine.system.name, "data": machine.data.name})
         say("starting Airflow")
@@ -127,11 +132,18 @@ def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | N
     return stack
 
 
-def ecs_client(endpoint: str, secrets: StackSecrets) -> Client:
+def access_key(state: Path) -> tuple[str, str]:
+    """Id and secret that the stack's cloud made for itself."""
+    made = json.loads((state / "cloud" / "access-key.json").read_text())
+    return made["access_key_id"], made["access_key_secret"]
+
+
+def ecs_client(endpoint: str, key: tuple[str, str]) -> Client:
+    """The real ECS SDK, pointed at a local cloud."""
     return Client(
         Config(
-            access_key_id=secrets.access_key_id,
-            access_key_secret=secrets.access_key_secret,
+            access_key_id=key[0],
+            access_key_secret=key[1],
             region_id="cn-local",
             endpoint=endpoint,
             protocol="http",
@@ -144,13 +156,12 @@ def _file(state: Path) -> Path:
     return state / "stack.json"
 
 
-def _start_cloud(state: Path, secrets: StackSecrets, started: list[Started]) -> str:
+def _start_cloud(state: Path, started: list[Started]) -> str:
     process = start(
         "localcloud",
         [
             *_wavelift("localcloud"),
             *("--state", str(state / "cloud"), "--listen", "127.0.0.1:0", "--profile", "fast"),
-            *("--access-key", f"{secrets.access_key_id}:{secrets.access_key_secret}"),
             "--allow-host-instances",
         ],
         _environment(),
@@ -161,9 +172,8 @@ def _start_cloud(state: Path, secrets: StackSecrets, started: list[Started]) -> 
     return str(first_json_line(process)["endpoint"]).removeprefix("http://")
 
 
-def _prepare_network(endpoint: str, secrets: StackSecrets) -> None:
+def _prepare_network(cloud: Client) -> None:
     """What a customer has before a migration: a security group that opens the ports of the service."""
-    cloud = ecs_client(endpoint, secrets)
     vpcs = cloud.describe_vpcs(models.DescribeVpcsRequest(region_id="cn-local")).body.vpcs.vpc
     group = cloud.create_security_group(
         models.CreateSecurityGroupRequest(
@@ -278,8 +288,8 @@ def _set_connections(stack: Stack) -> None:
         {
             "connection_id": "wavelift_cloud",
             "conn_type": "wavelift_alibaba",
-            "login": secrets.access_key_id,
-            "password": secrets.access_key_secret,
+            "login": stack.access_key[0],
+            "password": stack.access_key[1],
             "extra": json.dumps(cloud_extra(stack)),
         }
     )

@@ -11,8 +11,8 @@ from operators.evidence import EvidenceLink, evidence_folder
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from operators.triggers import BootTrigger
-from storage_backends.base import BootableBackend, Kind, Resource, Role
-from storage_backends.errors import NotFound
+from storage_backends.base import BootableBackend, Kind, Resource, Role, State
+from storage_backends.errors import BackendError, NotFound
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,7 +43,9 @@ class BootVerifyOperator(StepOperator):
         checks = run.migration.checks
         console = backend.console(instance.id)
         outcome = evaluate(checks, console, instance.address)
-        if not outcome.passed and not event.get("watched"):
+        if instance.state is State.STOPPED:
+            outcome = CheckOutcome(outcome.results, outcome.hopeless or "the instance has switched itself off")
+        if not outcome.passed and not outcome.hopeless and not event.get("watched"):
             return BootTrigger(
                 run.manifest.cloud.model_dump(),
                 instance.id,
@@ -74,9 +76,15 @@ class BootVerifyOperator(StepOperator):
     ) -> dict[str, Any]:
         folder = evidence_folder(run.run)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "screenshot.png").write_bytes(backend.screenshot(instance.id))
         (folder / "console.txt").write_text(console, encoding="utf-8")
         (folder / "checks.json").write_text(json.dumps(asdict(outcome), indent=2), encoding="utf-8")
+        try:
+            (folder / "screenshot.png").write_bytes(backend.screenshot(instance.id))
+        except BackendError as error:
+            # A machine that has switched itself off has no screen; its console is kept all the same.
+            if outcome.passed:
+                raise
+            self.log.warning("no screenshot: %s", error)
         return {"screenshot": str(folder / "screenshot.png"), "console": str(folder / "console.txt")}
 
 
@@ -93,5 +101,5 @@ def _why(run: MigrationRun, instance: Resource, console: str, outcome: CheckOutc
 def _remedy(outcome: CheckOutcome, evidence: dict[str, Any]) -> str:
     where = f"see {evidence['screenshot']} and {evidence['console']}"
     if outcome.hopeless:
-        return f"{where}; the source and its replica are untouched, prepare the guest again (clear driver_inject)."
+        return f"{where}; the source is untouched, what this run made is deleted; mend the cause and trigger a new run."
     return f"{where}; raise boot_timeout if the machine was merely slow, or correct the check."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from storage_backends.base import BootableBackend, Kind, Resource, Role
-from storage_backends.errors import Conflict
+from storage_backends.errors import Conflict, NotFound
 from wavelift.manifest.schema import Keep
 from wavelift.service.errors import WaveliftError
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _ORDER = (Kind.INSTANCE, Kind.IMAGE, Kind.VOLUME, Kind.SNAPSHOT)
 _SECONDS = 600.0
+# A listing may be stale, and a task that was failed by hand lives on for up to five seconds: look twice.
+_EMPTY_LOOKS = 2
+_PAUSE_SECONDS = 3.0
 
 
 class CleanupOperator(StepOperator):
@@ -26,10 +29,15 @@ class CleanupOperator(StepOperator):
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         backend = run.backend()
         keep = set(run.migration.keep) if self._verified(context) else set()
-        generation = run.latest_generation(backend) if keep else 0
+        generation = _kept_generation(run, backend) if Keep.SNAPSHOTS in keep else 0
+        # First of all nobody writes any more.
+        self._forget(run)
         deleted: dict[str, str] = {}
         deadline = time.monotonic() + _SECONDS
-        while unwanted := self._unwanted(run, backend, keep, generation):
+        empty_looks = 0
+        while empty_looks < _EMPTY_LOOKS:
+            unwanted = self._unwanted(run, backend, keep, generation)
+            empty_looks = 0 if unwanted else empty_looks + 1
             if time.monotonic() > deadline:
                 left = ", ".join(f"{each.kind.value} {each.id} ({each.status})" for each in unwanted)
                 raise StepFailed(
@@ -39,8 +47,7 @@ class CleanupOperator(StepOperator):
             for resource in unwanted:
                 deleted[resource.id] = resource.kind.value
                 self._delete(backend, resource)
-            time.sleep(1.0)
-        self._forget(run)
+            time.sleep(_PAUSE_SECONDS)
         kept = [{"kind": each.kind.value, "id": each.id} for each in backend.list(run.labels())]
         self.log.info("deleted %s, kept %s", deleted, kept)
         return {"deleted": deleted, "kept": kept}
@@ -72,6 +79,13 @@ class CleanupOperator(StepOperator):
                 agent.delete(f"/v1/migrations/{run.key}")
         except WaveliftError as error:
             self.log.warning("The agent keeps its state of %s: %s", run.key, error)
+
+
+def _kept_generation(run: MigrationRun, backend: BootableBackend) -> int:
+    try:
+        return run.latest_generation(backend)
+    except NotFound:
+        return 0
 
 
 def _is_kept(resource: Resource, keep: set[Keep], generation: int) -> bool:

@@ -25,22 +25,28 @@ from operators.provision import ProvisionOperator
 from operators.snapshot import SnapshotOperator
 from operators.step import StepOperator
 from wavelift.manifest.load import ManifestError, load
-from wavelift.manifest.plan import plan
+from wavelift.manifest.plan import STEPS, plan
 from wavelift.manifest.schema import Manifest, Migration
 
-STEPS: tuple[tuple[str, type[StepOperator]], ...] = (
-    ("preflight", PreflightOperator),
-    ("provision", ProvisionOperator),
-    ("full_copy", FullCopyOperator),
-    ("snapshot", SnapshotOperator),
-    ("incremental_loop", IncrementalLoopOperator),
-    ("driver_inject", DriverInjectOperator),
-    ("image", ImageOperator),
-    ("boot_verify", BootVerifyOperator),
-    ("cleanup", CleanupOperator),
+OPERATORS: tuple[type[StepOperator], ...] = (
+    PreflightOperator,
+    ProvisionOperator,
+    FullCopyOperator,
+    SnapshotOperator,
+    IncrementalLoopOperator,
+    DriverInjectOperator,
+    ImageOperator,
+    BootVerifyOperator,
+    CleanupOperator,
 )
 _START = datetime(2026, 1, 1)
-_RETRY = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+# Five minutes in all: an outage of agent, gateway or cloud must not cost a long copy.
+_RETRY = {
+    "retries": 5,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=10),
+}
 
 
 def migration_dag_id(manifest: Manifest, migration: Migration) -> str:
@@ -84,7 +90,7 @@ def build_migration_dag(manifest: Manifest, migration: Migration) -> DAG:
     ) as dag:
         steps: list[BaseOperator] = [
             operator(task_id=name, manifest=manifest, migration=migration, doc_md=operator.__doc__)
-            for name, operator in STEPS
+            for name, operator in zip(STEPS, OPERATORS, strict=True)
         ]
         chain(*steps)
         *_, boot_verify, cleanup = steps
@@ -114,7 +120,8 @@ def build_wave_dag(manifest: Manifest) -> DAG:
             deferrable=True,
             poke_interval=5,
             failed_states=["failed"],
-            skip_when_already_exists=False,
+            # Clearing this task runs the migration again, under the same run id.
+            reset_dag_run=True,
             max_active_tis_per_dagrun=manifest.concurrency,
         ).expand(trigger_dag_id=[migration_dag_id(manifest, each) for each in manifest.migrations])
     return dag

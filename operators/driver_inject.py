@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from typing import TYPE_CHECKING
 
 from operators.provision import wait_for_volumes
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepOperator
-from storage_backends.base import Role, VolumeSpec
+from storage_backends.base import BootableBackend, Kind, Role, VolumeSpec
+from storage_backends.errors import Conflict
 from wavelift.service.jobs import JobState
 
 if TYPE_CHECKING:
@@ -23,12 +26,15 @@ class DriverInjectOperator(StepOperator):
         gateway = run.gateway_instance(backend)
         snapshots = run.snapshots(backend, Role.REPLICA, generation)
         target = run.migration.target
+        if not event:
+            _discard(run, backend, generation)
         clones = {}
         for disk in run.disks:
             snapshot = snapshots[disk.id]
             spec = VolumeSpec(snapshot.size_gib, target.disk_category, target.performance_level)
             clones[disk.id] = backend.clone(snapshot, run.labels(Role.CLONE, disk.id, generation), spec)
-        key = run.job_key(generation, "prepare")
+        names = "/".join(clone.id for clone in clones.values())
+        key = run.job_key(generation, f"prepare-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
         with run.gateway(backend) as service:
             if event.get("job") != key:
                 for clone in clones.values():
@@ -54,3 +60,15 @@ class DriverInjectOperator(StepOperator):
             "clones": {disk: clone.id for disk, clone in clones.items()},
             "report": dict(status.result or {}),
         }
+
+
+def _discard(run: MigrationRun, backend: BootableBackend, generation: int) -> None:
+    """What an earlier preparation of this generation led to: later steps must not find it and take it for new."""
+    for role, kind in ((Role.TARGET, Kind.INSTANCE), (Role.PREPARED, Kind.IMAGE), (Role.PREPARED, Kind.SNAPSHOT)):
+        while stale := backend.list(run.labels(role, generation=generation), kind):
+            for resource in stale:
+                try:
+                    backend.delete(resource)
+                except Conflict:
+                    # It is still starting, or still used by what was deleted a moment ago.
+                    time.sleep(1.0)

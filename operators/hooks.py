@@ -5,17 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from storage_backends.base import BootableBackend
 from storage_backends.registry import open_backend
 from wavelift.service.client import ServiceClient
+from wavelift.service.errors import WaveliftError
 
 AGENT_TYPE = "wavelift_agent"
 CLOUD_TYPE = "wavelift_alibaba"
 
 
+class BadConnection(WaveliftError):
+    """An Airflow connection that is missing, or lacks a field."""
+
+    default_code = "invalid"
+
+
+def find_connection(connection_id: str) -> Connection:
+    """The Airflow connection of that id. Raises BadConnection."""
+    try:
+        return BaseHook.get_connection(connection_id)
+    except AirflowNotFoundException as error:
+        raise BadConnection(
+            f"Airflow has no connection {connection_id}.",
+            f"Create {connection_id} under Admin > Connections, or correct the name in the manifest.",
+        ) from error
+
+
 def agent_address(connection: Connection) -> tuple[str, str]:
-    """URL and token of an agent connection."""
+    """URL and token of an agent connection. Raises BadConnection naming a missing field."""
+    for field in ("host", "port", "password"):
+        if not getattr(connection, field):
+            raise BadConnection(
+                f"Airflow connection {connection.conn_id} has no {field}.",
+                f"Fill in {'the token (password)' if field == 'password' else field} under Admin > Connections.",
+            )
     scheme = connection.schema or "http"
     return f"{scheme}://{connection.host}:{connection.port}", connection.password or ""
 
@@ -46,7 +71,7 @@ class AgentHook(BaseHook):
         self.agent_conn_id = agent_conn_id
 
     def get_conn(self) -> ServiceClient:
-        return ServiceClient(*agent_address(self.get_connection(self.agent_conn_id)))
+        return ServiceClient(*agent_address(find_connection(self.agent_conn_id)))
 
     def test_connection(self) -> tuple[bool, str]:
         """For the UI's Test button: the agent answers, takes the token, and offers these disks."""
@@ -71,7 +96,7 @@ class CloudHook(BaseHook):
         self.cloud_conn_id = cloud_conn_id
 
     def get_conn(self, name: str = "alibaba", region: str = "", zone: str = "") -> BootableBackend:
-        connection = self.get_connection(self.cloud_conn_id)
+        connection = find_connection(self.cloud_conn_id)
         extra: dict[str, Any] = connection.extra_dejson
         return backend_of(connection, name, region or extra.get("region", ""), zone or extra.get("zone", ""))
 

@@ -17,7 +17,8 @@ from operators.triggers import WaitTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# The cycles done and the time of the next one outlive retries here, unlike an XCom.
+# The cycles done and the time of the next one outlive retries here, unlike an XCom. They count only for the volumes
+# they were made on: a run that is cleared after its cleanup starts over.
 _STATE = "loop"
 
 
@@ -29,7 +30,10 @@ class IncrementalLoopOperator(StepOperator):
         backend = run.backend()
         sync = run.migration.sync
         stored: Any = store.get(_STATE)
-        state: dict[str, Any] = stored or {"cycles": [], "next": _in(sync.interval)}
+        volumes = {disk.id: run.volume(backend, disk.id).id for disk in run.disks}
+        state: dict[str, Any] = {"cycles": [], "next": _in(sync.interval), "volumes": volumes}
+        if stored and stored["volumes"] == volumes:
+            state = stored
         store.set(_STATE, state)
         while len(state["cycles"]) < sync.cycles:
             start = datetime.fromisoformat(state["next"])
@@ -45,10 +49,8 @@ class IncrementalLoopOperator(StepOperator):
                 return taken
             # Lag: how old the oldest change not yet in the cloud can be now, the migration's RPO.
             lag = (datetime.now(UTC) - start).total_seconds()
-            state = {
-                "cycles": [*state["cycles"], {**record, "snapshots": taken, "lag_seconds": round(lag, 1)}],
-                "next": _in(sync.interval),
-            }
+            cycle = {**record, "snapshots": taken, "lag_seconds": round(lag, 1)}
+            state = {**state, "cycles": [*state["cycles"], cycle], "next": _in(sync.interval)}
             store.set(_STATE, state)
             self.log.info("cycle %d: %s", generation, state["cycles"][-1])
         return {"cycles": state["cycles"]}

@@ -86,5 +86,5 @@ class PreflightOperator(StepOperator):
             backend = run.backend()
             backend.check_access()
             return list(backend.check_target(run.instance_spec("", 0)))
-        except BackendError as error:
+        except (BackendError, WaveliftError) as error:
             return [f"Cloud (connection {connection}): [{error.code}] {error.message} What to do: {error.remedy}"]

@@ -13,6 +13,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "wavelift",
         "name": "Wavelift",
         "description": "Migration of whole servers to Alibaba Cloud.",
+        "extra-links": ["operators.evidence.EvidenceLink"],
         "connection-types": [
             {
                 "connection-type": AGENT_TYPE,

@@ -22,8 +22,13 @@ class ProvisionOperator(StepOperator):
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         backend = run.backend()
+        _check_not_ended(run, backend)
         with run.agent() as agent:
             offered = offered_disks(agent)
+        if gone := [disk.id for disk in run.disks if disk.id not in offered]:
+            raise StepFailed(
+                f"The agent no longer offers {', '.join(gone)}.", "Start it with this disk, then clear this task."
+            )
         gateway = backend.ensure_gateway(run.labels(Role.GATEWAY), run.migration.target.vswitch)
         volumes = {}
         for disk in run.disks:
@@ -35,6 +40,28 @@ class ProvisionOperator(StepOperator):
         with run.gateway(backend) as service:
             wait_for_volumes(service, set(volumes.values()), backend, gateway.id)
         return {"gateway": gateway.id, "gateway_address": gateway.address, "volumes": volumes}
+
+
+class RunEnded(StepFailed):
+    """What this run made is kept or gone; it cannot begin once more under the same name."""
+
+    default_code = "run_ended"
+
+
+class GatewayStopped(StepFailed):
+    """The gateway instance runs no more."""
+
+    default_code = "gateway_stopped"
+
+
+def _check_not_ended(run: MigrationRun, backend: BootableBackend) -> None:
+    """A run whose volumes are gone while its results are kept has ended; new work beside them would mix the two."""
+    left = backend.list(run.labels())
+    replica = [each for each in left if each.kind is Kind.VOLUME and each.tag("role") == Role.REPLICA]
+    results = [each for each in left if each.kind is Kind.SNAPSHOT or each.tag("role") == Role.TARGET]
+    if results and not replica:
+        kept = ", ".join(f"{each.kind.value} {each.id}" for each in results)
+        raise RunEnded(f"The run {run.key} has ended and keeps {kept}.", "Trigger a new run.")
 
 
 def wait_for_volumes(gateway: ServiceClient, volumes: set[str], backend: BootableBackend, instance: str) -> None:
@@ -62,7 +89,7 @@ def _check_running(backend: BootableBackend, gateway: str) -> None:
     """Raises StepFailed with the last console lines when the gateway instance has stopped."""
     now = backend.get(Kind.INSTANCE, gateway)
     if now.state is State.STOPPED:
-        raise StepFailed(
+        raise GatewayStopped(
             f"The gateway instance {gateway} has stopped. Its last console lines:\n{tail(backend.console(gateway))}\n",
             "Check gateway_image and gateway_command in the cloud connection.",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from operators.run import MigrationRun
@@ -28,7 +27,6 @@ def replicate(
     """A trigger while the copy or its verification runs; the generation's record once it is committed."""
     volumes = {disk.id: run.volume(backend, disk.id).id for disk in run.disks}
     copy_key = run.job_key(generation, "copy")
-    verify_key = run.job_key(generation, "verify")
     with run.agent() as agent:
         copied = step.job(
             agent,
@@ -39,7 +37,7 @@ def replicate(
                 "generation": generation,
                 "base": base,
                 "disks": [
-                    {"disk": disk, "sink": _plain(backend.sink(volume, run.labels(), generation))}
+                    {"disk": disk, "sink": backend.sink(volume, run.labels(), generation).model_dump()}
                     for disk, volume in volumes.items()
                 ],
             },
@@ -48,6 +46,8 @@ def replicate(
         if copied.state is not JobState.SUCCEEDED:
             return step.wait_for_agent(run, copy_key)
         source = _result(copied)
+        # A verification stands for the copy it followed, never for a later one.
+        verify_key = run.job_key(generation, f"verify-{copied.created:%Y%m%dT%H%M%S}-{copied.attempt}")
         with run.gateway(backend) as gateway:
             verified = step.job(
                 gateway,
@@ -102,7 +102,3 @@ def _seconds(status: JobStatus) -> float:
     if status.finished is None:
         return 0.0
     return round((status.finished - status.created).total_seconds(), 2)
-
-
-def _plain(sink: Any) -> dict[str, Any]:
-    return asdict(sink) if is_dataclass(sink) and not isinstance(sink, type) else dict(sink.model_dump())

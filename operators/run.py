@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
-
-from operators.hooks import AgentHook, backend_of
+from operators.hooks import AgentHook, backend_of, find_connection
 from storage_backends.base import (
     BootableBackend,
     InstanceSpec,
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 def run_name(dag_id: str, run_id: str) -> str:
     """A short name of a DAG run, fit for tags and file names."""
-    return hashlib.sha256(f"{dag_id}/{run_id}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{dag_id}/{run_id}".encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class MigrationRun:
 
     def backend(self) -> BootableBackend:
         cloud = self.manifest.cloud
-        connection = BaseHook.get_connection(cloud.connection)
+        connection = find_connection(cloud.connection)
         return backend_of(connection, cloud.backend, cloud.region, cloud.zone)
 
     @contextmanager

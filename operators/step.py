@@ -2,7 +2,8 @@
 
 A step never trusts what it remembered or what an event says: each time it is entered it reads the state of agent,
 gateway and cloud again and does the next thing that is missing. So a retry, a cleared task or a killed process all
-mean the same: entering once more. Waits of a few seconds stay in the task, longer ones go to the triggerer.
+mean the same: entering once more. Jobs, snapshots, images and boots are waited for in the triggerer unless they end
+within seconds; attaching a volume and starting the gateway are waited for in the task.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ _PERMANENT = frozenset(
         "unsupported_source",
         "unsupported_guest",
         "no_operating_system",
+        "root_mismatch",
+        "boot_failed",
+        "gateway_stopped",
+        "run_ended",
     }
 )
 
@@ -87,9 +92,10 @@ class StepOperator(BaseOperator):
     def job(self, service: ServiceClient, key: str, spec: Mapping[str, Any], event: Event) -> JobStatus:
         """The job of that key, submitted when it is not there, or when it failed in an earlier try.
 
-        Raises the job's own error when it failed while this try waited for it.
+        Raises the job's own error when it failed while this try waited for it. Submitting a job that runs gives it
+        fresh credentials and changes nothing else.
         """
-        waited = event.get("job") == key and not event.get("lost")
+        waited = event.get("job") == key and not event.get("submit")
         status = service.job(key) if waited else service.submit(key, spec)
         if status.state is JobState.FAILED and status.error is not None:
             error = status.error

@@ -25,8 +25,10 @@ from wavelift.service.client import AsyncServiceClient, ServiceError, ServiceUnr
 from wavelift.service.jobs import JobStatus
 
 JOB_POLL_SECONDS = 1.0
-# A service that restarts is back within this time; after it the task itself finds out and reports.
-UNREACHABLE_SECONDS = 60.0
+# A host that reboots or a link that is down must not end a copy of days; after this the task itself reports it.
+UNREACHABLE_SECONDS = 3600.0
+# The agent's credential lives six hours; submitting the job again replaces it.
+RENEW_SECONDS = 3 * 3600.0
 PROGRESS_KEY = "progress"
 
 
@@ -84,7 +86,7 @@ class JobTrigger(WaitTrigger):
         )
 
     async def wait(self) -> dict[str, Any]:
-        last_answer = time.monotonic()
+        begun = last_answer = time.monotonic()
         try:
             connected = await self._client()
         except BackendError as error:
@@ -101,12 +103,14 @@ class JobTrigger(WaitTrigger):
                         return {"job": self.job}
                 except ServiceError as error:
                     self.log.warning("%s", error)
-                    return {"job": self.job, "lost": error.http_status == 404}
+                    return {"job": self.job, "submit": error.http_status == 404}
                 else:
                     last_answer = time.monotonic()
                     self._publish(status)
                     if status.state.final:
                         return {"job": self.job}
+                    if last_answer - begun > RENEW_SECONDS:
+                        return {"job": self.job, "submit": True}
                 await asyncio.sleep(JOB_POLL_SECONDS)
 
     async def on_kill(self) -> None:
@@ -211,7 +215,8 @@ class BootTrigger(WaitTrigger):
             except BackendError as error:
                 self.log.warning("%s", error)
             else:
-                if outcome.passed or outcome.hopeless:
+                stopped = (await asyncio.to_thread(backend.get, Kind.INSTANCE, self.instance)).state is State.STOPPED
+                if outcome.passed or outcome.hopeless or stopped:
                     break
             await asyncio.sleep(backend.capabilities().poll_seconds)
         return {"instance": self.instance, "watched": True}

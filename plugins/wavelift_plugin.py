@@ -52,7 +52,7 @@ def file(dag_id: str, run_id: str, name: str) -> FileResponse:
     return FileResponse(path)
 
 
-app = FastAPI(title="Wavelift")
+app = FastAPI(title="Wavelift", docs_url=None, redoc_url=None, openapi_url=None)
 # The mounted app has no auth manager of its own; without this every access check is an error.
 app.dependency_overrides[auth_manager_from_app] = get_auth_manager
 app.include_router(router)

@@ -70,7 +70,7 @@ def _add_wrong_connections(stack: Stack) -> None:
     agent = {"conn_type": "wavelift_agent", "schema": "http", "host": host, "port": int(port)}
     api.set_connection({**agent, "connection_id": "agent_wrong_token", "password": "not-the-token-of-this-agent"})
     api.set_connection({**agent, "connection_id": "agent_gone", "password": secrets.agent_token, "port": 1})
-    cloud = {"conn_type": "wavelift_alibaba", "login": secrets.access_key_id, "password": secrets.access_key_secret}
+    cloud = {"conn_type": "wavelift_alibaba", "login": stack.access_key[0], "password": stack.access_key[1]}
     extra = cloud_extra(stack)
     api.set_connection(
         {

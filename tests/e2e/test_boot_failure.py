@@ -33,8 +33,8 @@ def airflow_environment(
     """Operators outside of a scheduler: the connection comes from the environment."""
     connection = {
         "conn_type": "wavelift_alibaba",
-        "login": stack.secrets.access_key_id,
-        "password": stack.secrets.access_key_secret,
+        "login": stack.access_key[0],
+        "password": stack.access_key[1],
         "extra": cloud_extra(stack),
     }
     host, _, port = stack.agent_url.removeprefix("http://").rpartition(":")

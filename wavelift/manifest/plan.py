@@ -9,6 +9,18 @@ from dataclasses import dataclass
 from wavelift.manifest.schema import Keep, Manifest, Migration, SourceDisk, Target
 
 GIB = 1 << 30
+# The steps of a migration, in order: task ids in Airflow, and what progress and plans speak of.
+STEPS = (
+    "preflight",
+    "provision",
+    "full_copy",
+    "snapshot",
+    "incremental_loop",
+    "driver_inject",
+    "image",
+    "boot_verify",
+    "cleanup",
+)
 # Smallest size in GiB that ECS accepts, by category and level (CreateDisk, parameter Size).
 _SMALLEST = {
     "cloud_essd": 20,
