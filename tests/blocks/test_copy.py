@@ -202,5 +202,15 @@ def test_what_is_no_raw_disk_is_refused(tmp_path: Path, content: bytes, words: s
         ImageSource(tmp_path / "none").open()
 
 
+def test_only_regular_files_are_read_as_a_device_never_tells_that_it_changed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    link = tmp_path / "link"
+    link.symlink_to("/dev/zero")
+    for path in (Path("/dev/zero"), link, tmp_path / "pipe", tmp_path):
+        with pytest.raises(SourceError, match="no regular file") as caught:
+            ImageSource(path).open()
+        assert caught.value.code == "unsupported_source" and "copy it to a file" in caught.value.remedy
+
+
 def test_segments_are_a_gibibyte() -> None:
     assert SEGMENT == 1 << 30 and SEGMENT // BLOCK * 32 == 512 * 1024

@@ -1,4 +1,7 @@
-"""Raw disk images (and block devices read as they are). Changes are found by scanning: all is dirty."""
+"""Raw disk images in regular files. Changes are found by scanning: all is dirty.
+
+No devices: nothing about one tells that its content changed, and a copy must not resume over changed content.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class ImageSource:
         self.path = path
 
     def open(self, token: str | None = None) -> ImagePointInTime:
-        """Raises `SourceError`: missing, not raw, not a multiple of 512 bytes."""
+        """Raises `SourceError`: missing, no regular file, not raw, not a multiple of 512 bytes."""
         try:
             return ImagePointInTime(self.path)
         except OSError as error:
@@ -36,11 +39,12 @@ class ImagePointInTime:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without O_NONBLOCK the open of a pipe would wait for its writer.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            self.size = os.lseek(self._fd, 0, os.SEEK_END)
-            self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
-            self._check()
+            info = os.fstat(self._fd)
+            self.size = info.st_size
+            self._check(info.st_mode)
         except BaseException:
             os.close(self._fd)
             raise
@@ -78,8 +82,6 @@ class ImagePointInTime:
         os.close(self._fd)
 
     def _seek(self, offset: int, whence: int) -> int:
-        if not self._regular:
-            return offset if whence == os.SEEK_DATA else self.size
         try:
             return min(self.size, os.lseek(self._fd, offset, whence))
         except OSError as error:
@@ -87,7 +89,14 @@ class ImagePointInTime:
                 return self.size
             raise
 
-    def _check(self) -> None:
+    def _check(self, mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            raise SourceError(
+                f"{self._path} is no regular file; only disk images in files are read, no devices.",
+                f"Stop what writes to it, copy it to a file (qemu-img convert -f raw -O raw {self._path} disk.raw), "
+                "and offer that.",
+                code="unsupported_source",
+            )
         start = os.pread(self._fd, 8, 0)
         for magic, name in _FOREIGN.items():
             if start.startswith(magic):
