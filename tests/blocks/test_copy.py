@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wavelift.blocks.blockmap import WorkTable, disk_root, segment_digest
@@ -112,18 +112,24 @@ def test_intervals_are_a_set_of_bytes(pieces: list[tuple[int, int]], start: int,
     assert missing == [byte for byte in range(start, start + length) if byte not in members]
 
 
-@given(st.lists(st.integers(1, 5 * BLOCK // 512), min_size=1, max_size=12), st.booleans())
-def test_ranges_cover_the_disk_once_in_whole_blocks(lengths: list[int], zero_first: bool) -> None:
-    extents, at, zero = [], 0, zero_first
-    for length in lengths:
+@given(st.lists(st.tuples(st.integers(1, 5 * BLOCK // 512), st.booleans()), min_size=1, max_size=12))
+@example([(1, True), (2 * BLOCK // 512, True)])
+def test_ranges_cover_the_disk_once_in_whole_blocks(pieces: list[tuple[int, bool]]) -> None:
+    extents, at = [], 0
+    for length, zero in pieces:
         extents.append((at, at + length * 512, zero))
-        at, zero = at + length * 512, not zero
+        at += length * 512
     found = list(ranges(extents, at, Intervals()))
     assert [item.start for item in found] == [0, *(item.end for item in found)][: len(found)]
     assert found[-1].end == at and all(item.start % BLOCK == 0 for item in found)
     for item in found:
         if item.zero:
             assert all(zero or end <= item.start or start >= item.end for start, end, zero in extents)
+    # A block is data exactly when some data extent touches it.
+    data = {block for start, end, zero in extents if not zero for block in range(start // BLOCK, -(-end // BLOCK))}
+    assert data == {
+        block for item in found if not item.zero for block in range(item.start // BLOCK, -(-item.end // BLOCK))
+    }
 
 
 def test_changed_runs() -> None:

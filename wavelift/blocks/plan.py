@@ -67,7 +67,7 @@ def ranges(extents: Iterable[tuple[int, int, bool]], size: int, done: Intervals)
 
 def _aligned(extents: Iterable[tuple[int, int, bool]], size: int) -> Iterator[tuple[int, int, bool]]:
     at = 0
-    for start, end, zero in extents:
+    for start, end, zero in _joined(extents):
         if zero:
             from_, to = -(-start // BLOCK) * BLOCK, end if end >= size else end // BLOCK * BLOCK
         else:
@@ -77,6 +77,22 @@ def _aligned(extents: Iterable[tuple[int, int, bool]], size: int) -> Iterator[tu
             # Zero extents shorter than a block between two data extents leave no gap: data covers them.
             yield from_, to, zero
             at = to
+
+
+def _joined(extents: Iterable[tuple[int, int, bool]]) -> Iterator[tuple[int, int, bool]]:
+    """Neighbouring zero extents as one: where two meet within a block, neither alone has the whole of it."""
+    pending: tuple[int, int] | None = None
+    for start, end, zero in extents:
+        if zero and pending is not None and pending[1] == start:
+            pending = pending[0], end
+            continue
+        if pending is not None:
+            yield *pending, True
+        pending = (start, end) if zero else None
+        if not zero and start < end:
+            yield start, end, False
+    if pending is not None:
+        yield *pending, True
 
 
 def _cut(start: int, end: int, zero: bool) -> Iterator[Range]:
