@@ -16,7 +16,7 @@ from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, changed_runs, copy
 from wavelift.blocks.digest import BLOCK, SEGMENT, ZERO_DIGEST, digest, digests
 from wavelift.blocks.errors import SinkUnreachable, SourceError
 from wavelift.blocks.pack import Codec
-from wavelift.blocks.plan import Intervals, ranges
+from wavelift.blocks.plan import Intervals, Range, ranges
 from wavelift.blocks.readback import Uncached, read_root
 from wavelift.blocks.sink import Receipt
 from wavelift.sources.image import ImageSource
@@ -32,7 +32,7 @@ class MemorySink:
 
     def __init__(self, size: int, fail_after: int = 10**9) -> None:
         self.content = bytearray(b"\xaa" * size)
-        self.wire = 0
+        self.wire = self.largest = 0
         self.codecs: set[Codec] = set()
         self._left = fail_after
         self._lock = threading.Lock()
@@ -48,6 +48,7 @@ class MemorySink:
                 self.content[record.offset : record.offset + record.length] = data or bytes(record.length)
                 self.codecs.add(record.codec)
             self.wire += len(pack)
+            self.largest = max(self.largest, len(pack))
             return Receipt(len(records), 0, len(pack))
 
     def close(self) -> None:
@@ -100,6 +101,21 @@ def test_the_first_error_of_a_worker_is_raised_and_nothing_hangs(tmp_path: Path)
     path = image(tmp_path / "a", {0: pattern(6 * MIB)})
     with pytest.raises(SinkUnreachable):
         copy(path, MemorySink(SIZE, fail_after=1))
+
+
+def test_each_disk_keeps_to_its_own_pack_size(tmp_path: Path) -> None:
+    limits = {"sda": 4 * MIB, "sdb": 2 * MIB}
+    sinks = {name: MemorySink(SIZE) for name in limits}
+    sources = {name: ImageSource(image(tmp_path / name, {0: pattern(6 * MIB)})).open() for name in limits}
+    disks = [
+        CopyDisk(name, f"d-{name}", SIZE, sources[name], [Range(0, SIZE, False)], lambda name=name: sinks[name], limit)  # type: ignore[misc]
+        for name, limit in limits.items()
+    ]
+    copy_disks(CopySettings("m", 1, 1, Compression.NEVER), disks, lambda _ack: None)
+    for name, source in sources.items():
+        source.close()
+        assert limits[name] // 2 <= sinks[name].largest <= limits[name]
+        assert bytes(sinks[name].content) == (tmp_path / name).read_bytes()
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=12), st.integers(0, 70), st.integers(1, 30))

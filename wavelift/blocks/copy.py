@@ -232,7 +232,7 @@ class _Worker:
             (PackDisk(disk.disk, disk.volume, disk.size),),
         )
         self._ack = Ack(self._disk, None)
-        self._pack = PackWriter(self._buffer, header)
+        self._pack = PackWriter(memoryview(self._buffer)[: disk.pack_bytes], header)
         return self._pack
 
     def _sink(self) -> Sink:

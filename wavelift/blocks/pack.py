@@ -109,7 +109,7 @@ class PackWriter:
     Use: `slot()` gives room for up to `length` bytes of data, `add_data` says what of it to keep.
     """
 
-    def __init__(self, buffer: bytearray, header: PackHeader) -> None:
+    def __init__(self, buffer: bytearray | memoryview, header: PackHeader) -> None:
         self._view = memoryview(buffer)
         self._header = header
         front = encode_header(header)
