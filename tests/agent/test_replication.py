@@ -101,6 +101,30 @@ def test_a_base_that_cannot_be_trusted_means_a_full_copy_and_says_so(stack: Stac
     assert unsure["base_used"] is None and "never committed" in unsure["notes"][0] and same(disk, first)
 
 
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_a_damaged_base_table_means_a_full_copy_and_is_healed_by_it(stack: Stack, damage: str) -> None:
+    disk = stack.disk("sda", 4 * MIB, {0: noise(MIB)})
+    volume = stack.volume("v1", 4 * MIB)
+    stack.start()
+    stack.replicate(1, sda="d-v1")
+    stack.commit(1)
+    (table,) = (stack.folder / "ag/migrations/web/maps/sda/segments").iterdir()
+    if damage == "missing":
+        table.unlink()
+    else:
+        content = bytearray(table.read_bytes())
+        content[5] ^= 1
+        table.write_bytes(content)
+    # The disk is as it was, so the new map names the very table that is damaged.
+    result = stack.replicate(2, 1, sda="d-v1")
+    assert result["base_used"] is None and result["disks"][0]["sent_bytes"] == MIB
+    assert table.name in result["notes"][0] and "full copy" in result["notes"][1]
+    assert same(disk, volume) and stack.verify(2, sda="d-v1")["root"] == result["root"]
+    stack.commit(2)
+    after = stack.replicate(3, 2, sda="d-v1")
+    assert (after["base_used"], after["notes"], after["root"]) == (2, [], result["root"])
+
+
 def test_a_killed_agent_goes_on_by_itself_without_sending_again(stack: Stack) -> None:
     disk = stack.disk("sda", 160 * MIB, {0: noise(160 * MIB)})
     volume = stack.volume("v1", 160 * MIB)

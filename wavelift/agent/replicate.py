@@ -152,13 +152,18 @@ class _Replication:
         if about["base"] is not None:
             try:
                 maps = [self._state.maps(wanted.disk).load(about["base"]) for wanted in spec.disks]
+                for found in maps:
+                    if found is not None:
+                        # All of them now: a table that fails midway would fail each attempt.
+                        found.require_tables(self._context.check)
             except MapError as error:
                 self._notes.append(error.message)
+                maps = [None] * len(sources)
             fits = all(
                 found is not None and found.size == source.size for found, source in zip(maps, sources, strict=True)
             )
             if not fits:
-                self._notes.append(f"the block maps of generation {about['base']} do not fit: full copy")
+                self._notes.append(f"the block maps of generation {about['base']} cannot be used: full copy")
                 about["base"], maps = None, [None] * len(sources)
                 self._restart()
         about["notes"] = self._notes

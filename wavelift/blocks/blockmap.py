@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,12 @@ class DiskMap:
             raise MapError(f"The table {path} is damaged.", "Run a full copy.")
         return table
 
+    def require_tables(self, check: Callable[[], None] = lambda: None) -> None:
+        """Read every table; `check` may raise to stop early. Raises `MapError` for the first one unusable."""
+        for number in range(segments_of(self.size)):
+            check()
+            self.table(number)
+
 
 def encode_index(disk: str, size: int, segments: bytes) -> bytes:
     name = disk.encode()
@@ -154,7 +160,8 @@ class MapStore:
         for table in work.tables():
             name = segment_digest(table)
             digests += name
-            if name != ZERO_DIGEST and not (self._segments / name.hex()).exists():
+            # A damaged table would be named by this map too, so being there is not enough.
+            if name != ZERO_DIGEST and not _holds(self._segments / name.hex(), table):
                 write_durably(self._segments / name.hex(), table)
         write_durably(self._index(generation), encode_index(disk, work.size, bytes(digests)))
         return DiskMap(disk, work.size, bytes(digests), self._segments)
@@ -165,6 +172,10 @@ class MapStore:
             data = self._index(generation).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise MapError(
+                f"The block map {self._index(generation)} cannot be read: {error.strerror}.", "Run a full copy."
+            ) from None
         return decode_index(data, self._segments)
 
     def prune(self, keep: Iterable[int]) -> None:
@@ -183,6 +194,13 @@ class MapStore:
 
     def _index(self, generation: int) -> Path:
         return self.folder / f"{generation}.map"
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def write_durably(path: Path, data: bytes) -> None:
