@@ -48,7 +48,7 @@ def test_one_word_keeps_each_thing_and_no_other_does(
 @pytest.fixture
 def made(service: Service, cloud: LocalCloud, context: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """One of everything that a run makes, and a volume of another run."""
-    monkeypatch.setattr(cleanup.time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.2)))
+    monkeypatch.setattr(cleanup, "_PAUSE_SECONDS", 0.1, raising=False)
     run = MigrationRun.of(MANIFEST, MANIFEST.migrations[0], context)
     backend = run.backend()
     small = VolumeSpec(1, "cloud_essd", "PL0")
@@ -74,7 +74,7 @@ def made(service: Service, cloud: LocalCloud, context: Any, monkeypatch: pytest.
     spec = InstanceSpec("host-linux", "ecs.c7.large", "vsw-local-a", "sg-local-default", "cloud_essd", 40)
     target = ready(backend.run_instance(run.labels(Role.TARGET, generation=2), spec))
     things |= {"clone": clone, "prepared": prepared, "image": image, "target": target}
-    foreign = backend.create_volume(Labels("demo", "web", "another", Role.REPLICA, "data"), small)
+    foreign = backend.create_volume(Labels("demo", "web", f"not-{run.run}", Role.REPLICA, "data"), small)
     yield SimpleNamespace(run=run, backend=backend, things=things, foreign=foreign)
     backend.delete(foreign)
 

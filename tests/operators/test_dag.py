@@ -68,7 +68,7 @@ def test_a_migration_is_its_nine_steps_in_a_row(demo: Manifest) -> None:
     assert [task.task_id for task in dag.roots] == ["preflight"]
     steps = [dag.task_dict[name] for name in ORDER]
     assert all(isinstance(step, StepOperator) and step.doc_md == type(step).__doc__ for step in steps)
-    assert all(step.retries == 2 for step in steps)
+    assert all(step.retries >= 2 for step in steps)
 
 
 def test_cleanup_runs_whatever_happened_and_decides_nothing(demo: Manifest) -> None:

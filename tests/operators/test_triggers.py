@@ -109,12 +109,24 @@ def test_a_service_that_stays_away_is_left_to_the_step(service: Service, monkeyp
 
 
 def test_a_lost_job_is_told_from_a_refusal(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert wait(on_agent()) == {"job": KEY, "lost": True}
+    assert wait(on_agent()) == {"job": KEY, "submit": True}
     port = int(service.url.rpartition(":")[2])
     wrong = {"conn_type": "wavelift_agent", "host": "127.0.0.1", "port": port, "password": "not-the-token"}
     monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_AGENT", json.dumps(wrong))
     service.submit()
-    assert wait(on_agent()) == {"job": KEY, "lost": False}
+    assert wait(on_agent()) == {"job": KEY, "submit": False}
+
+
+def test_a_long_job_is_submitted_again_for_the_sake_of_its_credentials(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "RENEW_SECONDS", 0.3)
+    service.submit()
+    service.wait(JobState.RUNNING)
+    started = time.monotonic()
+    assert wait(on_agent()) == {"job": KEY, "submit": True}
+    assert time.monotonic() - started >= 0.3
+    assert service.runner.get(KEY).state is JobState.RUNNING
 
 
 def test_killing_it_cancels_the_job(service: Service) -> None:
