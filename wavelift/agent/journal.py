@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wavelift.blocks.blockmap import WorkTable, write_durably
+from wavelift.blocks.blockmap import WorkTable, write_durably, write_whole
 from wavelift.blocks.copy import Ack
 from wavelift.blocks.plan import Intervals
 
@@ -51,6 +51,7 @@ class Journal:
         self.tallies = [DiskTally() for _ in tables]
         self.next_sequence = 1
         self._lines = 0
+        self._fd: int | None = None
         for line in [] if fresh else read_lines(path)[1:]:
             self._apply(line)
         # Rewritten at once: that drops a torn tail, which must not stand in front of new lines.
@@ -70,7 +71,9 @@ class Journal:
         """Returns once all is durable. Raises what a batch failed with."""
         self._queue.put(None)
         self._thread.join()
-        os.close(self._fd)
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
         if self._error is not None:
             raise self._error
 
@@ -95,12 +98,12 @@ class Journal:
         for disk in {ack.disk for ack in acks}:
             self._tables[disk].sync()
         lines = [_line_of(ack) for ack in acks]
-        os.write(self._fd, b"".join(encode_line(line) for line in lines))
+        assert self._fd is not None
+        write_whole(self._fd, b"".join(encode_line(line) for line in lines))
         os.fdatasync(self._fd)
         for line in lines:
             self._apply(line)
         if self._lines > COMPACT_AFTER_LINES:
-            os.close(self._fd)
             self._compact()
 
     def _apply(self, line: dict[str, Any]) -> None:
@@ -121,7 +124,10 @@ class Journal:
             for disk, tally in enumerate(self.tallies)
         ]
         write_durably(self._path, b"".join(encode_line(line) for line in [self._begin, *summary]))
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        # The former one is closed only when there is another: after a failure its number may be someone else's.
+        former, self._fd = self._fd, os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        if former is not None:
+            os.close(former)
         self._lines = 0
 
 

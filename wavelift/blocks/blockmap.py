@@ -127,7 +127,10 @@ class WorkTable:
 
     def write(self, offset: int, table: bytes) -> None:
         """Digests of the blocks from byte `offset` of the disk on."""
-        os.pwrite(self._fd, table, offset // BLOCK * DIGEST)
+        view, at = memoryview(table), offset // BLOCK * DIGEST
+        while view:
+            count = os.pwrite(self._fd, view, at)
+            view, at = view[count:], at + count
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
@@ -203,14 +206,19 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
+def write_whole(fd: int, data: bytes) -> None:
+    """All of the data: the system may take a part of it at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a file whole: after a crash it holds either all of the old or all of the new."""
     temporary = path.with_name(f".{path.name}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_whole(fd, data)
         os.fsync(fd)
     finally:
         os.close(fd)
