@@ -64,9 +64,12 @@ class MigrationState:
         return lines[0] if lines else None
 
     def commit(self, generation: int) -> Committed:
-        """Make a finished generation the base of the next. Raises `NotFound` when it never finished."""
+        """Make a finished generation the base of the next; what is committed, now or by a later one before.
+
+        Raises `NotFound` when it never finished.
+        """
         before = self.committed()
-        if before is not None and before.generation == generation:
+        if before is not None and generation <= before.generation:
             return before
         try:
             report = json.loads((self.work(generation) / "finished.json").read_text())
