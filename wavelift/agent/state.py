@@ -46,8 +46,10 @@ class MigrationState:
 
     def touched(self) -> list[int]:
         """Generations that were begun and not committed: the volumes may hold parts of them."""
-        found = self.folder.glob("work/*/journal")
-        return sorted(int(path.parent.name) for path in found)
+        committed = self.committed()
+        found = sorted(int(path.parent.name) for path in self.folder.glob("work/*/journal"))
+        # A commit cut short may have left the work of its own generation.
+        return [number for number in found if committed is None or number != committed.generation]
 
     def finished(self, generation: int, result: Mapping[str, Any], volumes: Mapping[str, str]) -> None:
         report = {"result": dict(result), "volumes": dict(volumes)}
@@ -79,11 +81,16 @@ class MigrationState:
                 "Commit the generation of a replicate job that succeeded.",
             ) from None
         now = Committed(generation, dict(report["volumes"]))
+        # The volumes are proven to hold this generation: whatever was begun before is of no account now.
+        for older in self.touched():
+            if older < generation:
+                shutil.rmtree(self.work(older), ignore_errors=True)
         write_durably(self._committed, json.dumps({"generation": generation, "volumes": dict(now.volumes)}).encode())
         for disk in now.volumes:
             self.maps(disk).prune([generation])
-        # The volumes are proven to hold this generation: whatever was begun before is of no account now.
-        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        for path in self.folder.glob("work/*"):
+            if int(path.name) <= generation:
+                shutil.rmtree(path, ignore_errors=True)
         return now
 
     def forget(self) -> None:
