@@ -54,6 +54,18 @@ def test_full_copy_of_two_disks_over_used_volumes(stack: Stack) -> None:
     assert first.stat().st_blocks * 512 < 6 * MIB, "zeroes are punched, not written"
 
 
+def test_a_disk_that_cannot_be_used_is_listed_with_its_error_beside_the_others(stack: Stack) -> None:
+    stack.disk("sda", 4 * MIB)
+    stack.disk("sdb", 4 * MIB).unlink()
+    stack.start()
+    with stack.agent_client as client:
+        good, bad = client.get("/v1/disks")
+    assert good == {"id": "sda", "size": 4 * MIB, "sector_size": 512, "kind": "image"}
+    assert (bad["id"], bad["kind"], "size" in bad) == ("sdb", "image", False)
+    assert bad["error"]["code"] == "source_unreadable" and bad["error"]["remedy"]
+    assert str(stack.disks["sdb"]) in bad["error"]["message"]
+
+
 def test_an_increment_sends_the_changed_blocks_and_only_them(stack: Stack) -> None:
     disk = stack.disk("sda", ODD, {0: noise(30 * MIB)})
     volume = stack.volume("v1", ODD)

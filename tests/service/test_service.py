@@ -43,6 +43,12 @@ class Refused(WaveliftError):
     default_code = "refused"
 
 
+class Foreign(Exception):
+    """As another package may define one: no class of the services, but all that an answer needs."""
+
+    code, message, remedy, status = "elsewhere", "It is elsewhere.", "Look there.", 418
+
+
 class Harness:
     """A service whose one job kind counts turns, waits between them, and remembers the tokens it saw."""
 
@@ -55,10 +61,14 @@ class Harness:
         self.socket: socket.socket = listen("127.0.0.1:0")
         self.url = url_of(self.socket)
         app = build_app("test", self.runner, shared_secret(SECRET))
+        app.get("/v1/foreign")(self.foreign)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
         self.thread.start()
         self.client = ServiceClient(self.url, SECRET)
+
+    def foreign(self) -> None:
+        raise Foreign("It is elsewhere.")
 
     def count(self, context: JobContext[Spec]) -> dict[str, Any]:
         self.tokens.append(context.spec.token)
@@ -188,6 +198,13 @@ def test_errors_of_the_clients_are_typed(harness: Harness) -> None:
     with pytest.raises(ServiceError) as unknown:
         harness.client.submit(KEY, {"kind": "unknown"})
     assert unknown.value.code == "invalid" and "count" in unknown.value.remedy
+
+
+def test_any_error_that_knows_its_status_travels_with_it(harness: Harness) -> None:
+    with pytest.raises(ServiceError) as caught:
+        harness.client.get("/v1/foreign")
+    error = caught.value
+    assert (error.http_status, error.code, error.remedy) == (418, "elsewhere", "Look there.")
 
 
 def test_nothing_there_is_unreachable_and_proxies_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

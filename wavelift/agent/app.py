@@ -11,7 +11,8 @@ from fastapi import Depends, FastAPI
 
 from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
 from wavelift.agent.state import MigrationState
-from wavelift.service.errors import InvalidRequest
+from wavelift.blocks.errors import BlockError
+from wavelift.service.errors import InvalidRequest, explain
 from wavelift.service.jobs import JobStore
 from wavelift.service.rest import bearer, build_app, shared_secret
 from wavelift.service.runner import JobKind, JobRunner
@@ -33,10 +34,7 @@ def make_app(state: Path, sources: Mapping[str, Source], runner: JobRunner, secr
 
     @app.get("/v1/disks", dependencies=guard)
     def disks() -> list[dict[str, Any]]:
-        return [
-            {"id": name, "size": _size(source), "sector_size": SECTOR_SIZE, "kind": source.kind}
-            for name, source in sorted(sources.items())
-        ]
+        return [_about(name, source) for name, source in sorted(sources.items())]
 
     @app.post("/v1/migrations/{migration}/generations/{generation}/commit", dependencies=guard)
     def commit(migration: str, generation: int) -> dict[str, Any]:
@@ -53,10 +51,16 @@ def make_app(state: Path, sources: Mapping[str, Source], runner: JobRunner, secr
     return app
 
 
-def _size(source: Source) -> int:
-    opened = source.open()
+def _about(name: str, source: Source) -> dict[str, Any]:
+    """One disk of the list; with `error` in place of `size` when it cannot be used, as the others still can."""
+    about: dict[str, Any] = {"id": name, "sector_size": SECTOR_SIZE, "kind": source.kind}
     try:
-        return opened.size
+        opened = source.open()
+    except (BlockError, OSError) as error:
+        code, message, remedy = explain(error)
+        return {**about, "error": {"code": code, "message": message, "remedy": remedy}}
+    try:
+        return {**about, "size": opened.size}
     finally:
         opened.close()
 

@@ -14,6 +14,13 @@ class Explained(Protocol):
     remedy: str
 
 
+@runtime_checkable
+class Answerable(Explained, Protocol):
+    """One that also knows the HTTP status it travels with."""
+
+    status: int
+
+
 class WaveliftError(Exception):
     """Base of the services' own errors. `status` is the HTTP status it travels with."""
 

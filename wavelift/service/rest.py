@@ -11,9 +11,10 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
 
 import wavelift
-from wavelift.service.errors import UnauthorizedRequest, WaveliftError, explain
+from wavelift.service.errors import Answerable, UnauthorizedRequest, explain
 from wavelift.service.jobs import JobStatus
 from wavelift.service.runner import JobRunner
 
@@ -108,9 +109,17 @@ def build_app(
 
 
 def _install_error_handlers(app: FastAPI) -> None:
-    @app.exception_handler(WaveliftError)
-    def ours(_request: Request, error: WaveliftError) -> JSONResponse:
-        return JSONResponse(error_body(error.code, error.message, error.remedy), error.status)
+    # No exception handler: those go by class, and the block engine's errors are of a class unknown here.
+    @app.middleware("http")
+    async def ours(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        try:
+            return await call_next(request)
+        except Exception as error:
+            if not isinstance(error, Answerable):
+                raise
+            if error.status >= 500:
+                log.error("%s %s failed: %s", request.method, request.url.path, error.message)
+            return JSONResponse(error_body(*explain(error)), error.status)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
