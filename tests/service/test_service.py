@@ -207,6 +207,13 @@ def test_any_error_that_knows_its_status_travels_with_it(harness: Harness) -> No
     assert (error.http_status, error.code, error.remedy) == (418, "elsewhere", "Look there.")
 
 
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"])
+def test_nothing_but_health_answers_without_a_token(harness: Harness, path: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        ServiceClient(harness.url).get(path)
+    assert caught.value.http_status == 404 and "/docs for" not in caught.value.remedy
+
+
 def test_nothing_there_is_unreachable_and_proxies_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -97,7 +97,10 @@ def build_app(
     health: Callable[[], Mapping[str, Any]] = dict,
 ) -> FastAPI:
     """An app with health, jobs and error handling; the service adds its own routes."""
-    app = FastAPI(title=f"Wavelift {service}", version=wavelift.__version__)
+    # FastAPI's own pages would answer without a token.
+    app = FastAPI(
+        title=f"Wavelift {service}", version=wavelift.__version__, docs_url=None, redoc_url=None, openapi_url=None
+    )
 
     @app.get("/v1/health")
     def healthy() -> dict[str, Any]:
@@ -132,7 +135,7 @@ def _install_error_handlers(app: FastAPI) -> None:
     def http(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
         message = f"{request.method} {request.url.path}: {error.detail}."
-        return JSONResponse(error_body(code, message, "See the service's /docs for its calls."), error.status_code)
+        return JSONResponse(error_body(code, message, "See docs/architecture.md for the calls."), error.status_code)
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> JSONResponse:
