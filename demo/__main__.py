@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from demo.machine.change import write_generation
 from demo.processes import StackError
@@ -28,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--manifest", type=Path, default=REPO / "manifests" / "demo.yaml")
     parser.add_argument("--json", type=Path, help="write the summary there as well")
     given = parser.parse_args(argv)
-    console = Console()
+    # A log or a pipe has no width of its own; ids and paths must not be torn there.
+    console = Console(width=None if sys.stdout.isatty() else 160)
     try:
         if given.command == "down":
             return _down(console, given.state)
@@ -37,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         return _run(console, given.state, given.manifest, given.json)
     except (StackError, httpx.HTTPError, TimeoutError) as error:
-        console.print(f"[bold red]failed:[/] {error}", highlight=False)
+        console.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("interrupted")
@@ -92,7 +94,7 @@ def _migrate(console: Console, stack: Stack, manifest_file: Path, json_file: Pat
         if each["migration"] not in result.errors:
             show_summary(console, each)
     for name, error in result.errors.items():
-        console.print(f"[bold red]{name} failed[/] in {error}", highlight=False)
+        console.print(f"[bold red]{name} failed[/] in {escape(error)}", highlight=False, soft_wrap=True)
     if json_file:
         document = {"run_id": result.run_id, "state": result.state, "migrations": summaries, "errors": result.errors}
         json_file.write_text(json.dumps(document, indent=2))

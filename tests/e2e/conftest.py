@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demo.machine.change import write_generation
-from demo.run import MigrationView, run_wave, summary
 from demo.stack import REPO, Stack, cloud_extra, launch
 from tests.e2e.broken import broken_manifests
+from tests.e2e.command import Told, run_demo
 from tests.e2e.resources import everything
-from wavelift.manifest.load import load
 
 
 @pytest.fixture(scope="session")
@@ -37,30 +34,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def migrated(stack: Stack) -> Iterator[dict[str, Any]]:
-    """The demo wave, run to its end through Airflow's REST API; its summary."""
-    api = stack.airflow()
+def told(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """The demo wave, run to its end."""
     before = everything(stack.cloud())
+    json_file = tmp_path_factory.mktemp("summary") / "summary.json"
+    done = run_demo(stack, REPO / "manifests" / "demo.yaml", json_file)
+    stack.check()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Told(done.stdout, json.loads(json_file.read_text()), before)
 
-    def change_source(_migration: str, step: str) -> None:
-        if step == "full_copy":
-            write_generation(stack.data_disk, 2)
 
-    seen: list[dict[str, Any]] = []
-
-    def look(views: dict[str, MigrationView]) -> None:
-        stack.check()
-        seen.extend(dict(view.progress) for view in views.values() if view.progress)
-
-    result = run_wave(
-        api,
-        load(REPO / "manifests" / "demo.yaml"),
-        on_change=look,
-        on_step_done=change_source,
-        seconds=800,
-    )
-    assert result.verified, result.errors
-    yield {**summary(api, result.views["web"], result.run_id), "run_id": result.run_id, "seen": seen, "before": before}
+@pytest.fixture(scope="session")
+def migrated(told: Told) -> dict[str, Any]:
+    """The summary of the demo's one migration."""
+    (summary,) = told.summary["migrations"]
+    return {**summary, "run_id": told.summary["run_id"]}
 
 
 def _add_wrong_connections(stack: Stack) -> None:
@@ -82,11 +70,3 @@ def _add_wrong_connections(stack: Stack) -> None:
     )
     dead = {**extra, "gateway_command": "/no/such/gateway"}
     api.set_connection({**cloud, "connection_id": "cloud_dead_gateway", "extra": json.dumps(dead)})
-
-
-@pytest.fixture(scope="session")
-def evidence_copy() -> Path:
-    """Where pictures of the running system are kept for people to look at."""
-    folder = REPO / ".wavelift" / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

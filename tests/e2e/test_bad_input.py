@@ -11,6 +11,7 @@ import pytest
 from demo.run import WaveResult, run_wave
 from demo.stack import Stack
 from tests.e2e.broken import BROKEN, broken_manifests
+from tests.e2e.command import run_demo
 from tests.e2e.resources import everything, tagged
 from wavelift.manifest.load import parse
 
@@ -49,6 +50,17 @@ def test_a_mistake_fails_its_task_with_cause_and_remedy(
     for part in BROKEN[name].says:
         assert part in error, error
     assert tagged(stack.cloud(), name) == set()
+
+
+def test_the_demo_command_fails_with_the_tasks_own_words(stack: Stack, tmp_path: Path) -> None:
+    manifest = tmp_path / "missing-disk.yaml"
+    manifest.write_text(broken_manifests(DEMO)["missing-disk"])
+    done = run_demo(stack, manifest, tmp_path / "summary.json")
+    assert done.returncode == 1
+    assert "web failed in preflight: [invalid]" in done.stdout
+    assert "Disk dota is not offered" in done.stdout
+    # The stack was there before and is left running.
+    stack.check()
 
 
 def test_a_manifest_with_an_unknown_field_is_explained_in_airflow(stack: Stack) -> None:
