@@ -212,10 +212,10 @@ class BootTrigger(WaitTrigger):
             try:
                 console = await asyncio.to_thread(backend.console, self.instance)
                 outcome: CheckOutcome = await asyncio.to_thread(evaluate, checks, console, self.address)
+                stopped = (await asyncio.to_thread(backend.get, Kind.INSTANCE, self.instance)).state is State.STOPPED
             except BackendError as error:
                 self.log.warning("%s", error)
             else:
-                stopped = (await asyncio.to_thread(backend.get, Kind.INSTANCE, self.instance)).state is State.STOPPED
                 if outcome.passed or outcome.hopeless or stopped:
                     break
             await asyncio.sleep(backend.capabilities().poll_seconds)

@@ -68,7 +68,7 @@ class Service:
         self._thread.start()
 
     def down(self) -> None:
-        self._server.should_exit = True
+        self._server.should_exit = self._server.force_exit = True
         self._thread.join()
         self._socket.close()
         self.runner.stop()
