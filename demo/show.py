@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from demo.run import MigrationView
@@ -75,21 +76,25 @@ def show_summary(console: Console, summary: dict[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     same = "equal" if summary["source_root"] == summary["target_root"] else "DIFFERENT"
-    table.add_row("source root", str(summary["source_root"]))
-    table.add_row("target root", f"{summary['target_root']} ({same})")
-    table.add_row("generation", str(summary["generation"]))
-    table.add_row("sent", _sent(summary))
+
+    def row(name: str, value: object) -> None:
+        table.add_row(escape(name), escape(str(value)))
+
+    row("source root", str(summary["source_root"]))
+    row("target root", f"{summary['target_root']} ({same})")
+    row("generation", str(summary["generation"]))
+    row("sent", _sent(summary))
     for disk, snapshot in summary["snapshots"].items():
-        table.add_row(f"snapshot of {disk}", snapshot)
-    table.add_row("image", str(summary["image"]))
-    table.add_row("instance", f"{summary['instance']} at {summary['address']}")
+        row(f"snapshot of {disk}", snapshot)
+    row("image", str(summary["image"]))
+    row("instance", f"{summary['instance']} at {summary['address']}")
     for check in summary["checks"]:
-        table.add_row(check["check"], f"{'ok' if check['passed'] else 'FAILED'}: {check['evidence']}")
-    table.add_row("screenshot", str(summary["screenshot"]))
-    table.add_row("console", str(summary["console"]))
-    table.add_row("kept", ", ".join(f"{each['kind']} {each['id']}" for each in summary["kept"]))
+        row(check["check"], f"{'ok' if check['passed'] else 'FAILED'}: {check['evidence']}")
+    row("screenshot", str(summary["screenshot"]))
+    row("console", str(summary["console"]))
+    row("kept", ", ".join(f"{each['kind']} {each['id']}" for each in summary["kept"]))
     seconds = [f"{step} {value:g}" for step, value in summary["seconds"].items() if value is not None]
-    table.add_row("seconds", ", ".join(seconds))
+    row("seconds", ", ".join(seconds))
     console.print(table)
 
 
