@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 import uvicorn
 from pydantic import BaseModel
 
+from wavelift.service import runner as runner_module
 from wavelift.service import tokens
 from wavelift.service.client import (
     AsyncServiceClient,
@@ -36,6 +38,7 @@ class Spec(BaseModel):
     kind: str
     turns: int = 1
     fail: bool = False
+    result_bytes: int = 0
     token: str = ""
 
 
@@ -80,7 +83,7 @@ class Harness:
             context.progress(total=context.spec.turns, done=turn + 1)
         if context.spec.fail and context.attempt == 1:
             raise Refused("It was refused.", "Try again.")
-        return {"attempt": context.attempt}
+        return {"attempt": context.attempt, **({"big": "x" * size} if (size := context.spec.result_bytes) else {})}
 
     def wait(self, key: str, *states: JobState) -> Any:
         deadline = time.monotonic() + 10
@@ -157,6 +160,49 @@ def test_cancel_returns_when_nothing_is_written_any_more(harness: Harness) -> No
     assert harness.writes == written
     assert harness.client.submit(KEY, {"kind": "count", "turns": 10_000}).attempt == 2
     assert harness.client.cancel(KEY).state is JobState.CANCELLED
+
+
+def test_a_full_store_loses_neither_the_job_nor_its_thread(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "STORE_PAUSE_SECONDS", 0.05)
+    keys = [f"m2/{number}/copy" for number in range(2)]
+    for key in keys:
+        harness.client.submit(key, {"kind": "count", "turns": 30, "result_bytes": 500_000})
+    for key in keys:
+        harness.wait(key, JobState.RUNNING)
+    # Real fullness: SQLite may not take another page.
+    harness.store._db.execute("PRAGMA max_page_count = 1")
+    while harness.writes < 60:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert [harness.client.job(key).state for key in keys] == [JobState.RUNNING] * 2
+    harness.store._db.execute("PRAGMA max_page_count = 1000000")
+    for key in keys:
+        assert len(harness.wait(key, JobState.SUCCEEDED).result["big"]) == 500_000
+    harness.client.submit(KEY, {"kind": "count", "turns": 1})
+    harness.wait(KEY, JobState.SUCCEEDED)
+
+
+@pytest.mark.parametrize("to", [JobState.RUNNING, JobState.FAILED])
+def test_a_store_that_fails_for_a_while_delays_a_job_and_a_resubmission_starts_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, to: JobState
+) -> None:
+    monkeypatch.setattr(runner_module, "STORE_PAUSE_SECONDS", 0.01)
+    transition = harness.store.transition
+    left = 5
+
+    def failing(key: str, state: JobState, **more: Any) -> Any:
+        nonlocal left
+        if state is to and left:
+            left -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+        return transition(key, state, **more)
+
+    monkeypatch.setattr(harness.store, "transition", failing)
+    harness.client.submit(KEY, {"kind": "count", "fail": True})
+    failed = harness.wait(KEY, JobState.FAILED)
+    assert left == 0 and failed.error.code == "refused"
+    assert harness.client.submit(KEY, {"kind": "count", "fail": True}).attempt == 2
+    harness.wait(KEY, JobState.SUCCEEDED)
 
 
 def test_a_restart_goes_on_with_what_was_running(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
@@ -13,13 +14,14 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from wavelift.service.errors import Conflict, InvalidRequest, explain
+from wavelift.service.errors import Conflict, InvalidRequest, NotFound, explain
 from wavelift.service.jobs import JobError, JobState, JobStatus, JobStore, Progress, without_credentials
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=BaseModel)
 REPORT_EVERY_SECONDS = 1.0
+STORE_PAUSE_SECONDS = 1.0
 RATE_WINDOW_SECONDS = 10.0
 
 
@@ -199,16 +201,19 @@ class JobRunner:
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
-            with self._lock:
-                job = self._store.find(key)
-                # Cancelled while it waited, forgotten, or queued twice.
-                if job is None or job.state is not JobState.QUEUED or self._stopping.is_set():
-                    continue
-                job = self._store.transition(key, JobState.RUNNING)
-                live = _Live(spec=self._store.spec(key))
-                self._live[key] = live
             try:
-                self._run(job, live)
+                begun = self._begin(key)
+            except Exception:
+                # It is queued in the store as before: tried again here, or at the next start of the service.
+                log.exception("job %s cannot be started", key)
+                if not self._stopping.wait(STORE_PAUSE_SECONDS):
+                    self._queue.put(key)
+                continue
+            if begun is None:
+                continue
+            job, live = begun
+            try:
+                self._settle(job.key, live, self._run(job, live))
             finally:
                 with self._lock:
                     # A resubmission may have put a new attempt here already.
@@ -216,33 +221,67 @@ class JobRunner:
                         del self._live[key]
                 live.done.set()
 
-    def _run(self, job: JobStatus, live: _Live) -> None:
-        kind = self._kinds[job.kind]
-        context: JobContext[Any] = JobContext(job.key, job.attempt, kind.model, live, self._store)
+    def _begin(self, key: str) -> tuple[JobStatus, _Live] | None:
+        with self._lock:
+            job = self._store.find(key)
+            # Cancelled while it waited, forgotten, or queued twice.
+            if job is None or job.state is not JobState.QUEUED or self._stopping.is_set():
+                return None
+            if self._store.cancel_requested(key):
+                # The store took the wish and then failed.
+                self._store.transition(key, JobState.CANCELLED)
+                return None
+            live = _Live(spec=self._store.spec(key))
+            job = self._store.transition(key, JobState.RUNNING)
+            self._live[key] = live
+            return job, live
+
+    def _run(self, job: JobStatus, live: _Live) -> dict[str, Any] | JobError | None:
+        """The job's result, what it failed with, or None when it was told to end."""
         try:
+            kind = self._kinds[job.kind]
+            context: JobContext[Any] = JobContext(job.key, job.attempt, kind.model, live, self._store)
             result = dict(kind.run(context))
+            json.dumps(result)
+            return result
         except Cancelled:
-            self._finish_stopped(job.key)
+            return None
         except Exception as error:
+            code, message, remedy = explain(error)
             if live.stop.is_set():
                 # Told to end while it waited for something, which then failed: that is the end it was told.
-                log.info("job %s ended on demand: %s", job.key, explain(error)[1])
-                self._finish_stopped(job.key)
-                return
-            code, message, remedy = explain(error)
+                log.info("job %s ended on demand: %s", job.key, message)
+                return None
             if code == "internal":
                 log.exception("job %s failed", job.key)
             else:
                 log.warning("job %s failed: %s: %s", job.key, code, message)
-            self._store.report(job.key, live.step, live.progress)
-            self._store.transition(job.key, JobState.FAILED, error=JobError(code=code, message=message, remedy=remedy))
-        else:
-            self._store.report(job.key, live.step, live.progress)
-            self._store.transition(job.key, JobState.SUCCEEDED, result=result)
+            return JobError(code=code, message=message, remedy=remedy)
 
-    def _finish_stopped(self, key: str) -> None:
-        cancelled = self._store.cancel_requested(key)
-        self._store.transition(key, JobState.CANCELLED if cancelled else JobState.QUEUED)
+    def _settle(self, key: str, live: _Live, outcome: dict[str, Any] | JobError | None) -> None:
+        """Store how a job ended, again and again while the store refuses (a full disk): what is lost would stay
+        `running` for ever. When the service ends first, its next start queues the job again."""
+        while True:
+            try:
+                return self._store_outcome(key, live, outcome)
+            except (Conflict, NotFound) as error:
+                log.error("job %s ended, but its record is another: %s", key, error)
+                return None
+            except Exception:
+                log.exception("the end of job %s cannot be stored", key)
+            if self._stopping.wait(STORE_PAUSE_SECONDS):
+                return None
+
+    def _store_outcome(self, key: str, live: _Live, outcome: dict[str, Any] | JobError | None) -> None:
+        if outcome is None:
+            cancelled = self._store.cancel_requested(key)
+            self._store.transition(key, JobState.CANCELLED if cancelled else JobState.QUEUED)
+            return
+        self._store.report(key, live.step, live.progress)
+        if isinstance(outcome, JobError):
+            self._store.transition(key, JobState.FAILED, error=outcome)
+        else:
+            self._store.transition(key, JobState.SUCCEEDED, result=outcome)
 
 
 def _first(error: ValidationError) -> str:
