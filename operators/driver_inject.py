@@ -16,6 +16,8 @@ from wavelift.service.jobs import JobState
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+_DISCARD_SECONDS = 300.0
+
 
 class DriverInjectOperator(StepOperator):
     """Clone, attach, prepare on the gateway, detach. The result is the guest's report."""
@@ -64,6 +66,7 @@ class DriverInjectOperator(StepOperator):
 
 def _discard(run: MigrationRun, backend: BootableBackend, generation: int) -> None:
     """What an earlier preparation of this generation led to: later steps must not find it and take it for new."""
+    deadline = time.monotonic() + _DISCARD_SECONDS
     for role, kind in ((Role.TARGET, Kind.INSTANCE), (Role.PREPARED, Kind.IMAGE), (Role.PREPARED, Kind.SNAPSHOT)):
         while stale := backend.list(run.labels(role, generation=generation), kind):
             for resource in stale:
@@ -71,4 +74,6 @@ def _discard(run: MigrationRun, backend: BootableBackend, generation: int) -> No
                     backend.delete(resource)
                 except Conflict:
                     # It is still starting, or still used by what was deleted a moment ago.
+                    if time.monotonic() > deadline:
+                        raise
                     time.sleep(1.0)

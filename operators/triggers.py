@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from operators.checks import CheckOutcome, evaluate
@@ -22,6 +23,7 @@ from storage_backends.base import BootableBackend, Kind, Labels, Role, State
 from storage_backends.errors import BackendError, NotFound
 from wavelift.manifest.schema import Check
 from wavelift.service.client import AsyncServiceClient, ServiceError, ServiceUnreachable
+from wavelift.service.errors import WaveliftError
 from wavelift.service.jobs import JobStatus
 
 JOB_POLL_SECONDS = 1.0
@@ -89,7 +91,7 @@ class JobTrigger(WaitTrigger):
         begun = last_answer = time.monotonic()
         try:
             connected = await self._client()
-        except BackendError as error:
+        except (BackendError, WaveliftError, AirflowNotFoundException) as error:
             # The step looks for itself and reports what is wrong, with the task's own retries.
             self.log.warning("%s", error)
             return {"job": self.job}
