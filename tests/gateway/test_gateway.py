@@ -20,7 +20,7 @@ from wavelift.blocks.digest import BLOCK, digests
 from wavelift.blocks.pack import END_SIZE, PackDisk, PackHeader, PackWriter
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec
-from wavelift.gateway.volumes import Volumes
+from wavelift.gateway.volumes import Volume, VolumeNotAttached, Volumes
 from wavelift.service import tokens
 from wavelift.service.jobs import JobState, JobStatus, JobStore
 from wavelift.service.runner import JobKind, JobRunner
@@ -150,6 +150,38 @@ def test_a_volume_detached_midway_is_not_written_as_if_it_were_there(gateway: Ga
     moved = gateway.volume.rename(gateway.volume.with_name("vdc"))
     gateway.link.symlink_to(moved)
     assert gateway.put(pack)[0] == 200 and moved.read_bytes()[: 8 * BLOCK] == pack[-END_SIZE - 8 * BLOCK : -END_SIZE]
+
+
+def test_a_path_that_came_to_lead_to_another_volume_is_not_written(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = gateway.volumes.find
+    moved = gateway.volume.with_name("vdc")
+
+    def found_then_moved(volume: str) -> Volume:
+        found = find(volume)
+        if not moved.exists():
+            # Between look-up and opening: the volume comes back under another letter, a foreign one takes its own.
+            gateway.volume.rename(moved)
+            gateway.volume.write_bytes(b"f" * SIZE)
+            gateway.link.unlink()
+            gateway.link.symlink_to(moved)
+        return found
+
+    monkeypatch.setattr(gateway.volumes, "find", found_then_moved)
+    pack = make_pack(b"x" * BLOCK)
+    status, body = gateway.put(pack)
+    assert (status, body["error"]["code"]) == (404, "volume_not_attached")
+    assert gateway.volume.read_bytes() == b"f" * SIZE and moved.read_bytes() == b"o" * SIZE
+    assert gateway.put(pack)[0] == 200 and moved.read_bytes()[:BLOCK] == b"x" * BLOCK
+
+
+def test_partitions_are_no_volumes(gateway: Gateway) -> None:
+    for number in (1, 15):
+        (gateway.devices / f"virtio-v1-part{number}").symlink_to(gateway.volume)
+    assert [volume.id for volume in gateway.volumes.all()] == ["d-v1"]
+    with pytest.raises(VolumeNotAttached):
+        gateway.volumes.find("d-v1-part1")
 
 
 def test_an_abandoned_pack_frees_its_place(gateway: Gateway) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from wavelift.blocks.errors import VolumeTooSmall
 from wavelift.service.errors import NotFound
 
 PREFIX = "virtio-"
+# Links to the partitions of a volume stand beside the volume's own.
+_PARTITION = re.compile(r"-part\d+$")
 ALIGNED = 4096
 _FALLOC_KEEP_SIZE = 1
 _FALLOC_PUNCH_HOLE = 2
@@ -46,6 +50,8 @@ class Volumes:
     def all(self) -> list[Volume]:
         found = []
         for link in sorted(self._folder.glob(f"{PREFIX}*")):
+            if _PARTITION.search(link.name):
+                continue
             try:
                 found.append(self._volume(f"d-{link.name.removeprefix(PREFIX)}", link))
             except OSError:
@@ -57,9 +63,9 @@ class Volumes:
         """Raises `VolumeNotAttached`."""
         serial = volume.removeprefix("d-")
         # A serial names one link of this folder and can lead nowhere else.
-        if serial and "/" not in serial and serial not in (".", ".."):
+        if serial and "/" not in serial and serial not in (".", "..") and not _PARTITION.search(serial):
             try:
-                return self._volume(volume, self._folder / f"{PREFIX}{serial}")
+                return self._volume(volume, self._link(volume))
             except OSError as error:
                 if error.errno not in _GONE:
                     raise
@@ -67,6 +73,9 @@ class Volumes:
         raise VolumeNotAttached(
             f"Volume {volume} is not attached to this gateway; attached: {there}.", "Attach it, then try again."
         )
+
+    def _link(self, volume: str) -> Path:
+        return self._folder / f"{PREFIX}{volume.removeprefix('d-')}"
 
     def _volume(self, name: str, link: Path) -> Volume:
         path = link.resolve(strict=True)
@@ -78,7 +87,11 @@ class Volumes:
 
     @contextmanager
     def writing(self, volume: str) -> Iterator[VolumeWriter]:
-        """Open for one pack; durable when the block ends well. Raises `VolumeNotAttached`, OSError."""
+        """Open for one pack; durable when the block ends well. Raises `VolumeNotAttached`, OSError.
+
+        A path says nothing of a device: between its look-up and its opening, or until the end of the pack, it may
+        come to lead to another volume. So what was opened is held against the link, before the first write too.
+        """
         found = self.find(volume)
         try:
             with ExitStack() as stack:
@@ -87,18 +100,33 @@ class Volumes:
                 direct = _open_direct(found.path)
                 if direct is not None:
                     stack.callback(os.close, direct)
+                for opened in (fd,) if direct is None else (fd, direct):
+                    self._require_linked(volume, opened)
                 yield VolumeWriter(found, fd, direct)
                 os.fdatasync(fd)
+                # What was written to a device that left meanwhile may be anywhere.
+                self._require_linked(volume, fd)
         except OSError as error:
             if error.errno in _GONE and not found.path.exists():
                 raise self._went(volume) from error
             raise
-        # What was written to a device that left meanwhile may be anywhere.
-        if self.find(volume).path != found.path:
+
+    def _require_linked(self, volume: str, fd: int) -> None:
+        """Raises `VolumeNotAttached` unless the volume's link leads to the very file that was opened."""
+        try:
+            there = self._link(volume).stat()
+        except FileNotFoundError:
+            raise self._went(volume) from None
+        if _identity(there) != _identity(os.fstat(fd)):
             raise self._went(volume)
 
     def _went(self, volume: str) -> VolumeNotAttached:
-        return VolumeNotAttached(f"Volume {volume} was detached while it was written.", "Attach it again.")
+        return VolumeNotAttached(f"Volume {volume} was detached or moved while it was written.", "Attach it again.")
+
+
+def _identity(info: os.stat_result) -> tuple[int, ...]:
+    # Of a device, only its number counts: the node that leads to it may be made anew.
+    return (info.st_rdev,) if stat.S_ISBLK(info.st_mode) else (info.st_dev, info.st_ino)
 
 
 def _open_direct(path: Path) -> int | None:
