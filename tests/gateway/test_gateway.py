@@ -18,8 +18,9 @@ import pytest
 
 from wavelift.blocks.digest import BLOCK, digests
 from wavelift.blocks.pack import END_SIZE, PackDisk, PackHeader, PackWriter
+from wavelift.blocks.readback import read_root
 from wavelift.gateway.data import DataServer
-from wavelift.gateway.jobs import GatewayJobs, PrepareSpec
+from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
 from wavelift.gateway.volumes import Volume, VolumeNotAttached, Volumes
 from wavelift.service import tokens
 from wavelift.service.jobs import JobState, JobStatus, JobStore
@@ -30,12 +31,21 @@ KEY = "k" * 40
 SIZE = 4 << 20
 
 
-def make_pack(data: bytes, offset: int = 0, volume: str = "d-v1", size: int = SIZE, sequence: int = 1) -> bytes:
-    header = PackHeader("web", 1, sequence, (PackDisk("sda", volume, size),))
+def make_pack(
+    data: bytes, offset: int = 0, volume: str = "d-v1", size: int = SIZE, sequence: int = 1, generation: int = 1
+) -> bytes:
+    return make_packs([(offset, data)], volume, size, sequence, generation)
+
+
+def make_packs(
+    parts: list[tuple[int, bytes]], volume: str = "d-v1", size: int = SIZE, sequence: int = 1, generation: int = 1
+) -> bytes:
+    header = PackHeader("web", generation, sequence, (PackDisk("sda", volume, size),))
     writer = PackWriter(bytearray(4 << 20), header)
-    view = writer.slot(len(data))
-    view[:] = data
-    writer.add_data(0, offset, view, digests(view))
+    for offset, data in parts:
+        view = writer.slot(len(data))
+        view[:] = data
+        writer.add_data(0, offset, view, digests(view))
     return bytes(writer.finish())
 
 
@@ -182,6 +192,76 @@ def test_partitions_are_no_volumes(gateway: Gateway) -> None:
     assert [volume.id for volume in gateway.volumes.all()] == ["d-v1"]
     with pytest.raises(VolumeNotAttached):
         gateway.volumes.find("d-v1-part1")
+
+
+class Stalled:
+    """A sender that stops before the last `rest` bytes of its pack, once the rest is written."""
+
+    def __init__(self, gateway: Gateway, pack: bytes, rest: int) -> None:
+        token = tokens.issue(KEY, migration="web", scope="write", volumes=["d-v1"], lifetime=60)
+        self._peer = socket.create_connection(("127.0.0.1", gateway.data.port), timeout=20)
+        head = f"PUT /v1/volumes/d-v1/generations/1/packs/1 HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"
+        self._peer.sendall(f"{head}Content-Length: {len(pack)}\r\n\r\n".encode() + pack[:-rest])
+        self._rest = pack[-rest:]
+        deadline = time.monotonic() + 10
+        while gateway.volume.read_bytes()[:1] == b"o":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def finish(self) -> bytes:
+        with self._peer:
+            self._peer.sendall(self._rest)
+            return self._peer.recv(4096)
+
+
+VERIFY = {
+    "kind": "verify",
+    "migration": "web",
+    "generation": 1,
+    "disks": [{"disk": "sda", "volume": "d-v1", "size": SIZE}],
+}
+
+
+def test_a_verification_waits_for_open_packs_and_keeps_new_ones_away(gateway: Gateway, tmp_path: Path) -> None:
+    parts = [(0, b"x" * BLOCK), (BLOCK, b"y" * BLOCK)]
+    stalled = Stalled(gateway, make_packs(parts), BLOCK)
+    store = JobStore(tmp_path / "jobs.db")
+    runner = JobRunner(store, [JobKind("verify", VerifySpec, GatewayJobs(gateway.volumes).verify)])
+    runner.start()
+    try:
+        runner.submit("web/1/cancelled", VERIFY)
+        runner.submit("web/1/verify", VERIFY)
+        deadline = time.monotonic() + 10
+        while any(runner.get(f"web/1/{step}").step != "waiting" for step in ("cancelled", "verify")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert runner.cancel("web/1/cancelled").state is JobState.CANCELLED
+        status, body = gateway.put(make_pack(b"z" * BLOCK))
+        assert (status, body["error"]["code"]) == (503, "volume_busy")
+        assert runner.get("web/1/verify").step == "waiting"
+        assert b"200" in stalled.finish().split(b"\r\n")[0]
+        while (job := runner.get("web/1/verify")).state is not JobState.SUCCEEDED:
+            assert time.monotonic() < deadline and job.state is JobState.RUNNING, job
+            time.sleep(0.01)
+    finally:
+        runner.stop()
+        store.close()
+    assert gateway.volume.read_bytes()[: 3 * BLOCK] == b"x" * BLOCK + b"y" * BLOCK + b"o" * BLOCK
+    assert job.result is not None
+    assert job.result["disks"][0]["root"] == read_root(gateway.volume, SIZE).hex()
+    assert gateway.put(make_pack(b"z" * BLOCK))[0] == 200
+
+
+def test_a_pack_of_an_older_generation_is_refused_also_when_it_stalled(gateway: Gateway) -> None:
+    stalled = Stalled(gateway, make_packs([(0, b"x" * BLOCK), (BLOCK, b"y" * BLOCK)]), BLOCK)
+    newer = make_pack(b"n" * 2 * BLOCK, generation=2)
+    assert gateway.put(newer, path="/v1/volumes/d-v1/generations/2/packs/1")[0] == 200
+    answer = stalled.finish()
+    assert b"409" in answer.split(b"\r\n")[0] and b"stale_generation" in answer
+    status, body = gateway.put(make_pack(b"x" * BLOCK))
+    assert (status, body["error"]["code"]) == (409, "stale_generation")
+    assert gateway.volume.read_bytes()[: 2 * BLOCK] == b"n" * 2 * BLOCK
+    assert gateway.put(newer, path="/v1/volumes/d-v1/generations/2/packs/1")[0] == 200
 
 
 def test_an_abandoned_pack_frees_its_place(gateway: Gateway) -> None:

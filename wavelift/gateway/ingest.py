@@ -33,7 +33,8 @@ class Target:
 def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch: mmap.mmap) -> dict[str, int]:
     """Check, write, make durable. A pack refused midway has only written blocks that were proven.
 
-    Raises `ForbiddenRequest`, `InvalidRequest`, `VolumeNotAttached`, `PackError`, `VolumeTooSmall`, OSError.
+    Raises `ForbiddenRequest`, `InvalidRequest`, `VolumeNotAttached`, `VolumeBusy`, `StaleGeneration`,
+    `PackError`, `VolumeTooSmall`, OSError.
     """
     claims.require_scope("write")
     claims.require_volume(target.volume)
@@ -48,9 +49,13 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
             "Send it where its header says.",
         )
     blocks = 0
-    with volumes.writing(target.volume) as writer:
+    with (
+        volumes.turns.writing(target.volume, header.migration, header.generation) as require_turn,
+        volumes.writing(target.volume) as writer,
+    ):
         writer.require(header.disks[0].disk, header.disks[0].size)
         for record, data in reader.records():
+            require_turn()
             if record.codec is Codec.ZERO:
                 writer.zero(record.offset, record.length)
             else:

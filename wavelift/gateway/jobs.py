@@ -68,7 +68,11 @@ class GatewayJobs:
         self._guest = guest or [sys.executable, "-m", "wavelift.guest"]
 
     def verify(self, context: JobContext[VerifySpec]) -> dict[str, Any]:
-        spec = context.spec
+        context.step("waiting")
+        with self._volumes.turns.reading([disk.volume for disk in context.spec.disks], context.check):
+            return self._read_back(context, context.spec)
+
+    def _read_back(self, context: JobContext[VerifySpec], spec: VerifySpec) -> dict[str, Any]:
         context.step("reading back")
         total = sum(disk.size for disk in spec.disks)
         before = 0
@@ -91,10 +95,13 @@ class GatewayJobs:
         }
 
     def prepare(self, context: JobContext[PrepareSpec]) -> dict[str, Any]:
-        paths = [self._volumes.find(disk.volume).path for disk in context.spec.disks]
-        context.step("starting")
-        with _Guest(self._guest, paths, context) as guest:
-            return guest.report()
+        names = [disk.volume for disk in context.spec.disks]
+        context.step("waiting")
+        with self._volumes.turns.reading(names, context.check):
+            paths = [self._volumes.find(name).path for name in names]
+            context.step("starting")
+            with _Guest(self._guest, paths, context) as guest:
+                return guest.report()
 
 
 class _Guest:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavelift.blocks.errors import VolumeTooSmall
+from wavelift.gateway.turns import Turns
 from wavelift.service.errors import NotFound
 
 PREFIX = "virtio-"
@@ -46,6 +47,7 @@ class Volumes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.turns = Turns()
 
     def all(self) -> list[Volume]:
         found = []
