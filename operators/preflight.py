@@ -61,6 +61,9 @@ class PreflightOperator(StepOperator):
                     "Correct source.disks in the manifest, or start the agent with this disk."
                 )
                 continue
+            if error := offered[disk.id].get("error"):
+                findings.append(f"Disk {disk.id}: [{error['code']}] {error['message']} What to do: {error['remedy']}")
+                continue
             sizes[disk.id] = int(offered[disk.id]["size"])
             findings += self._volume(run, disk.id, disk.volume_gib, sizes[disk.id], disk.boot)
         return sizes, findings

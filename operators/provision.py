@@ -25,9 +25,9 @@ class ProvisionOperator(StepOperator):
         _check_not_ended(run, backend)
         with run.agent() as agent:
             offered = offered_disks(agent)
-        if gone := [disk.id for disk in run.disks if disk.id not in offered]:
+        if gone := [disk.id for disk in run.disks if "size" not in offered.get(disk.id, {})]:
             raise StepFailed(
-                f"The agent no longer offers {', '.join(gone)}.", "Start it with this disk, then clear this task."
+                f"The agent cannot read {', '.join(gone)} any more.", "Start it with this disk, then clear this task."
             )
         gateway = backend.ensure_gateway(run.labels(Role.GATEWAY), run.migration.target.vswitch)
         volumes = {}

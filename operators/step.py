@@ -48,6 +48,7 @@ _PERMANENT = frozenset(
         "boot_failed",
         "gateway_stopped",
         "run_ended",
+        "stale_generation",
     }
 )
 
