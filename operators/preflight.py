@@ -61,8 +61,10 @@ class PreflightOperator(StepOperator):
                     "Correct source.disks in the manifest, or start the agent with this disk."
                 )
                 continue
-            if error := offered[disk.id].get("error"):
-                findings.append(f"Disk {disk.id}: [{error['code']}] {error['message']} What to do: {error['remedy']}")
+            if trouble := offered[disk.id].get("error"):
+                findings.append(
+                    f"Disk {disk.id}: [{trouble['code']}] {trouble['message']} What to do: {trouble['remedy']}"
+                )
                 continue
             sizes[disk.id] = int(offered[disk.id]["size"])
             findings += self._volume(run, disk.id, disk.volume_gib, sizes[disk.id], disk.boot)
