@@ -7,17 +7,13 @@ RunInstances only; everything else reads the state before it acts.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from alibabacloud_ecs20140526 import models
 from PIL import Image
 
-from storage_backends import alibaba_resources as parse
+from storage_backends.alibaba_inventory import Inventory, tagged
 from storage_backends.base import (
     Capabilities,
     InstanceSpec,
@@ -25,22 +21,16 @@ from storage_backends.base import (
     Labels,
     Resource,
     Role,
-    State,
     VolumeSpec,
 )
 from storage_backends.ecs import EcsApi
-from storage_backends.errors import Conflict, NotFound, TokenUsed, Unavailable
+from storage_backends.errors import Conflict, NotFound
 from storage_backends.gateway_boot import gateway_key, gateway_user_data
 from storage_backends.settings import AlibabaSettings
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.service import tokens
 
 _TOKEN_LIFETIME_SECONDS = 6 * 3600
-_SETTLE_SECONDS = 300.0
-_APPEAR_SECONDS = 5.0
-_PAGE = 100
-_ATTEMPTS = 12
-_IMAGE_STATES = "Creating,Waiting,Available,UnAvailable,CreateFailed"
 _PUBLIC_BANDWIDTH_MBIT = 5
 
 
@@ -56,6 +46,7 @@ class AlibabaBackend:
             endpoint=settings.endpoint,
             protocol=settings.protocol,
         )
+        self._inventory = Inventory(self._api, settings.region, settings.poll_seconds)
 
     def capabilities(self) -> Capabilities:
         return Capabilities(bootable=True, poll_seconds=self._settings.poll_seconds)
@@ -90,10 +81,10 @@ class AlibabaBackend:
             )
         for group in (spec.security_group, gateway.security_group):
             try:
-                self._security_group(group)
+                self._inventory.security_group(group)
             except NotFound as error:
                 reasons.append(str(error))
-        known = self._instance_types([spec.instance_type, gateway.instance_type])
+        known = self._inventory.instance_types([spec.instance_type, gateway.instance_type])
         reasons += [
             f"Instance type {name} does not exist in {region}; choose one that DescribeInstanceTypes lists."
             for name in dict.fromkeys((spec.instance_type, gateway.instance_type))
@@ -125,11 +116,11 @@ class AlibabaBackend:
                 performance_level=spec.performance_level,
                 snapshot_id=snapshot_id,
                 client_token=token,
-                tag=_tagged(models.CreateDiskRequestTag, labels),
+                tag=tagged(models.CreateDiskRequestTag, labels),
             )
             return str(self._api.call("create_disk", request)["DiskId"])
 
-        return self._settled(self._once(Kind.VOLUME, labels, create))
+        return self._inventory.settled(self._inventory.once(Kind.VOLUME, labels, create))
 
     def snapshot(self, volume_id: str, labels: Labels) -> Resource:
         def create(token: str, name: str) -> str:
@@ -137,11 +128,11 @@ class AlibabaBackend:
                 disk_id=volume_id,
                 snapshot_name=name,
                 client_token=token,
-                tag=_tagged(models.CreateSnapshotRequestTag, labels),
+                tag=tagged(models.CreateSnapshotRequestTag, labels),
             )
             return str(self._api.call("create_snapshot", request)["SnapshotId"])
 
-        return self._once(Kind.SNAPSHOT, labels, create)
+        return self._inventory.once(Kind.SNAPSHOT, labels, create)
 
     def create_image(self, labels: Labels, snapshots: Sequence[Resource]) -> Resource:
         mapping = [
@@ -163,11 +154,11 @@ class AlibabaBackend:
                 platform="Others Linux",
                 disk_device_mapping=mapping,
                 client_token=token,
-                tag=_tagged(models.CreateImageRequestTag, labels),
+                tag=tagged(models.CreateImageRequestTag, labels),
             )
             return str(self._api.call("create_image", request)["ImageId"])
 
-        return self._once(Kind.IMAGE, labels, create)
+        return self._inventory.once(Kind.IMAGE, labels, create)
 
     def run_instance(self, labels: Labels, spec: InstanceSpec) -> Resource:
         return self._instance(labels, spec, user_data=None)
@@ -185,10 +176,10 @@ class AlibabaBackend:
         )
         key = gateway_key(settings.secret, labels.run)
         script = gateway_user_data(command=settings.command, key=key, port=settings.port)
-        return self._settled(self._instance(labels, spec, user_data=script))
+        return self._inventory.settled(self._instance(labels, spec, user_data=script))
 
     def _instance(self, labels: Labels, spec: InstanceSpec, user_data: str | None) -> Resource:
-        group = self._security_group(spec.security_group)
+        group = self._inventory.security_group(spec.security_group)
 
         def create(token: str, name: str) -> str:
             request = models.RunInstancesRequest(
@@ -209,12 +200,12 @@ class AlibabaBackend:
                 user_data=base64.b64encode(user_data.encode()).decode() if user_data else None,
                 amount=1,
                 client_token=token,
-                tag=_tagged(models.RunInstancesRequestTag, labels),
+                tag=tagged(models.RunInstancesRequestTag, labels),
             )
             ids = self._api.call("run_instances", request)["InstanceIdSets"]["InstanceIdSet"]
             return str(ids[0])
 
-        return self._once(Kind.INSTANCE, labels, create)
+        return self._inventory.once(Kind.INSTANCE, labels, create)
 
     def gateway_url(self, gateway: Resource) -> str:
         return f"http://{gateway.address}:{self._settings.gateway.port}"
@@ -245,7 +236,7 @@ class AlibabaBackend:
         )
 
     def attach(self, volume_id: str, instance_id: str) -> None:
-        volume = self._settled(self.get(Kind.VOLUME, volume_id))
+        volume = self._inventory.settled(self.get(Kind.VOLUME, volume_id))
         if volume.attached_to == instance_id and volume.status == "In_use":
             return
         if volume.attached_to:
@@ -260,10 +251,10 @@ class AlibabaBackend:
             # The reply to an earlier attempt may have been lost: then it is what was asked for, done or under way.
             if self.get(Kind.VOLUME, volume_id).attached_to != instance_id:
                 raise
-        self._until(Kind.VOLUME, volume_id, lambda v: v.status == "In_use", "attached")
+        self._inventory.until(Kind.VOLUME, volume_id, lambda v: v.status == "In_use", "attached")
 
     def detach(self, volume_id: str) -> None:
-        volume = self._settled(self.get(Kind.VOLUME, volume_id))
+        volume = self._inventory.settled(self.get(Kind.VOLUME, volume_id))
         if volume.attached_to:
             request = models.DetachDiskRequest(disk_id=volume_id, instance_id=volume.attached_to)
             try:
@@ -272,7 +263,7 @@ class AlibabaBackend:
                 now = self.get(Kind.VOLUME, volume_id)
                 if now.attached_to and now.status != "Detaching":
                     raise
-            self._until(Kind.VOLUME, volume_id, lambda v: v.status == "Available", "detached")
+            self._inventory.until(Kind.VOLUME, volume_id, lambda v: v.status == "Available", "detached")
 
     def console(self, instance_id: str) -> str:
         request = models.GetInstanceConsoleOutputRequest(region_id=self._settings.region, instance_id=instance_id)
@@ -287,17 +278,10 @@ class AlibabaBackend:
         return png.getvalue()
 
     def get(self, kind: Kind, resource_id: str) -> Resource:
-        found = list(self._describe(kind, ids=[resource_id], labels=None))
-        if not found:
-            raise NotFound(
-                f"{kind.value.capitalize()} {resource_id} does not exist.",
-                "It may have been deleted by hand.",
-            )
-        return found[0]
+        return self._inventory.get(kind, resource_id)
 
     def list(self, labels: Labels, kind: Kind | None = None) -> list[Resource]:
-        kinds = [kind] if kind else list(Kind)
-        return [resource for each in kinds for resource in self._describe(each, ids=None, labels=labels)]
+        return self._inventory.list(labels, kind)
 
     def delete(self, resource: Resource) -> None:
         region = self._settings.region
@@ -316,126 +300,3 @@ class AlibabaBackend:
                 )
         except NotFound:
             return
-
-    def _describe(self, kind: Kind, *, ids: Sequence[str] | None, labels: Labels | None) -> Iterator[Resource]:
-        region = self._settings.region
-        as_json = json.dumps(list(ids)) if ids else None
-        page = 1
-        while True:
-            paging: dict[str, Any] = {"page_number": page, "page_size": _PAGE, "region_id": region}
-            if kind is Kind.VOLUME:
-                tag = _tagged(models.DescribeDisksRequestTag, labels)
-                body = self._api.call(
-                    "describe_disks", models.DescribeDisksRequest(disk_ids=as_json, tag=tag, **paging)
-                )
-                found = [parse.volume(raw) for raw in body["Disks"]["Disk"]]
-            elif kind is Kind.SNAPSHOT:
-                tag = _tagged(models.DescribeSnapshotsRequestTag, labels)
-                body = self._api.call(
-                    "describe_snapshots",
-                    models.DescribeSnapshotsRequest(snapshot_ids=as_json, tag=tag, **paging),
-                )
-                found = [parse.snapshot(raw) for raw in body["Snapshots"]["Snapshot"]]
-            elif kind is Kind.IMAGE:
-                tag = _tagged(models.DescribeImagesRequestTag, labels)
-                image_id = ",".join(ids) if ids else None
-                request = models.DescribeImagesRequest(
-                    image_id=image_id, status=_IMAGE_STATES, image_owner_alias="self", tag=tag, **paging
-                )
-                body = self._api.call("describe_images", request)
-                found = [parse.image(raw) for raw in body["Images"]["Image"]]
-            else:
-                tag = _tagged(models.DescribeInstancesRequestTag, labels)
-                body = self._api.call(
-                    "describe_instances",
-                    models.DescribeInstancesRequest(instance_ids=as_json, tag=tag, **paging),
-                )
-                found = [parse.instance(raw) for raw in body["Instances"]["Instance"]]
-            yield from found
-            if page * _PAGE >= int(body.get("TotalCount", 0)):
-                return
-            page += 1
-
-    def _once(self, kind: Kind, labels: Labels, create: Callable[[str, str], str]) -> Resource:
-        """Find what these labels name, or make it with a token and name that nothing which failed has.
-
-        A token may answer with something long deleted, or be one of an order with other values: then the next.
-        """
-        failed = 0
-        for existing in self.list(labels, kind):
-            if existing.state is not State.FAILED:
-                return existing
-            failed += 1
-        for attempt in range(failed, failed + _ATTEMPTS):
-            # From the tags, not from the name: `a-b`, `c` and `a`, `b-c` have one name.
-            named = json.dumps([kind, labels.tags(), attempt], sort_keys=True)
-            token = hashlib.sha256(named.encode()).hexdigest()
-            name = f"{labels.name()}-{attempt + 1}" if attempt else labels.name()
-            # NotFound of the order itself is about what it names: a snapshot, a vSwitch.
-            try:
-                resource_id = create(token, name)
-            except TokenUsed:
-                continue
-            try:
-                made = self._until(kind, resource_id, lambda _: True, "listed", _APPEAR_SECONDS)
-            except NotFound:
-                continue
-            if made.state is not State.FAILED:
-                return made
-        raise Unavailable(f"The cloud made no usable {kind.value} {labels.name()}.", "Try again later.")
-
-    def _settled(self, resource: Resource) -> Resource:
-        return self._until(resource.kind, resource.id, lambda now: now.state is not State.PENDING, "ready")
-
-    def _until(
-        self,
-        kind: Kind,
-        resource_id: str,
-        reached: Callable[[Resource], bool],
-        wanted: str,
-        seconds: float = _SETTLE_SECONDS,
-    ) -> Resource:
-        """Poll until `reached`; a thing just made may not be listed yet, so NotFound counts only at the end."""
-        deadline = time.monotonic() + seconds
-        pause = 0.2
-        while True:
-            try:
-                now = self.get(kind, resource_id)
-                if reached(now):
-                    return now
-                status = now.status
-            except NotFound:
-                if time.monotonic() > deadline:
-                    raise
-                status = "not listed"
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"{kind.value.capitalize()} {resource_id} was not {wanted} within {seconds:.0f} s ({status}).",
-                    "Look at it in the cloud's console; the task may simply be retried.",
-                )
-            time.sleep(pause)
-            pause = min(pause * 1.5, self._settings.poll_seconds)
-
-    def _security_group(self, id_or_name: str) -> str:
-        by_id = id_or_name.startswith("sg-")
-        request = models.DescribeSecurityGroupsRequest(
-            region_id=self._settings.region,
-            security_group_id=id_or_name if by_id else None,
-            security_group_name=None if by_id else id_or_name,
-        )
-        groups = self._api.call("describe_security_groups", request)["SecurityGroups"]["SecurityGroup"]
-        if not groups:
-            raise NotFound(
-                f"Security group {id_or_name} does not exist in {self._settings.region}.",
-                "Create it, or name another one in the manifest or connection.",
-            )
-        return str(groups[0]["SecurityGroupId"])
-
-    def _instance_types(self, names: Sequence[str]) -> set[str]:
-        request = models.DescribeInstanceTypesRequest(instance_types=list(names))
-        types = self._api.call("describe_instance_types", request)["InstanceTypes"]["InstanceType"]
-        return {each["InstanceTypeId"] for each in types}
-
-
-def _tagged(model: Any, labels: Labels | None) -> list[Any] | None:
-    return [model(key=key, value=value) for key, value in labels.tags().items()] if labels else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from storage_backends import alibaba
+from storage_backends import alibaba_inventory
 from storage_backends.alibaba import AlibabaBackend
 from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role, State
 from storage_backends.errors import BackendError, Conflict, NotFound
@@ -33,7 +33,7 @@ HOST = InstanceSpec(
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client token names and the cloud does not list was deleted: find out soon."""
-    monkeypatch.setattr(alibaba, "_APPEAR_SECONDS", 0.1)
+    monkeypatch.setattr(alibaba_inventory, "_APPEAR_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_list_finds_exactly_what_carries_the_labels(
     assert ids(run(Role.REPLICA, "dat")) == set()
     assert ids(Labels("wave", "other", mine.run)) == {stranger.id}
     # The same over many pages.
-    monkeypatch.setattr(alibaba, "_PAGE", 1)
+    monkeypatch.setattr(alibaba_inventory, "_PAGE", 1)
     assert ids(mine) == everything
 
 

@@ -1,0 +1,208 @@
+"""What there is in an Alibaba Cloud account: found by id or by tags, waited for, or made once if it is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alibabacloud_ecs20140526 import models
+
+from storage_backends import alibaba_resources as parse
+from storage_backends.base import Kind, Labels, Resource, State
+from storage_backends.ecs import EcsApi
+from storage_backends.errors import NotFound, TokenUsed, Unavailable
+
+_SETTLE_SECONDS = 300.0
+_APPEAR_SECONDS = 5.0
+_PAGE = 100
+_ATTEMPTS = 12
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """How ECS lists one kind: the call, the name of its id filter, and where the answer has the items."""
+
+    action: str
+    request: Any
+    tag: Any
+    ids: str
+    items: tuple[str, str]
+    read: Callable[[dict[str, Any]], Resource]
+    more: Mapping[str, str]
+
+
+_LISTINGS = {
+    Kind.VOLUME: _Listing(
+        "describe_disks",
+        models.DescribeDisksRequest,
+        models.DescribeDisksRequestTag,
+        "disk_ids",
+        ("Disks", "Disk"),
+        parse.volume,
+        {},
+    ),
+    Kind.SNAPSHOT: _Listing(
+        "describe_snapshots",
+        models.DescribeSnapshotsRequest,
+        models.DescribeSnapshotsRequestTag,
+        "snapshot_ids",
+        ("Snapshots", "Snapshot"),
+        parse.snapshot,
+        {},
+    ),
+    Kind.IMAGE: _Listing(
+        "describe_images",
+        models.DescribeImagesRequest,
+        models.DescribeImagesRequestTag,
+        "image_id",
+        ("Images", "Image"),
+        parse.image,
+        # Without a status only the finished ones are told.
+        {"status": "Creating,Waiting,Available,UnAvailable,CreateFailed", "image_owner_alias": "self"},
+    ),
+    Kind.INSTANCE: _Listing(
+        "describe_instances",
+        models.DescribeInstancesRequest,
+        models.DescribeInstancesRequestTag,
+        "instance_ids",
+        ("Instances", "Instance"),
+        parse.instance,
+        {},
+    ),
+}
+
+
+class Inventory:
+    """Reads one region of an account. Everything raises BackendError."""
+
+    def __init__(self, api: EcsApi, region: str, poll_seconds: float) -> None:
+        self._api = api
+        self._region = region
+        self._poll_seconds = poll_seconds
+
+    def get(self, kind: Kind, resource_id: str) -> Resource:
+        """Raises NotFound."""
+        # DescribeImages takes plain ids, the other calls a JSON list.
+        wanted = resource_id if kind is Kind.IMAGE else json.dumps([resource_id])
+        for found in self._describe(kind, {_LISTINGS[kind].ids: wanted}):
+            return found
+        raise NotFound(
+            f"{kind.value.capitalize()} {resource_id} does not exist.",
+            "It may have been deleted by hand.",
+        )
+
+    def list(self, labels: Labels, kind: Kind | None = None) -> list[Resource]:
+        """Everything that carries all of these labels."""
+        kinds = [kind] if kind else list(Kind)
+        return [
+            resource
+            for each in kinds
+            for resource in self._describe(each, {"tag": tagged(_LISTINGS[each].tag, labels)})
+        ]
+
+    def once(self, kind: Kind, labels: Labels, create: Callable[[str, str], str]) -> Resource:
+        """Find what these labels name, or make it with a token and name that nothing which failed has.
+
+        `create` takes token and name and returns the id. A token may answer with something long deleted, or be one
+        of an order with other values: then the next.
+        """
+        failed = 0
+        for existing in self.list(labels, kind):
+            if existing.state is not State.FAILED:
+                return existing
+            failed += 1
+        for attempt in range(failed, failed + _ATTEMPTS):
+            # From the tags, not from the name: `a-b`, `c` and `a`, `b-c` have one name.
+            named = json.dumps([kind, labels.tags(), attempt], sort_keys=True)
+            token = hashlib.sha256(named.encode()).hexdigest()
+            name = f"{labels.name()}-{attempt + 1}" if attempt else labels.name()
+            # NotFound of the order itself is about what it names: a snapshot, a vSwitch.
+            try:
+                resource_id = create(token, name)
+            except TokenUsed:
+                continue
+            try:
+                made = self.until(kind, resource_id, lambda _: True, "listed", _APPEAR_SECONDS)
+            except NotFound:
+                continue
+            if made.state is not State.FAILED:
+                return made
+        raise Unavailable(f"The cloud made no usable {kind.value} {labels.name()}.", "Try again later.")
+
+    def settled(self, resource: Resource) -> Resource:
+        """The resource once it is not pending any more."""
+        return self.until(resource.kind, resource.id, lambda now: now.state is not State.PENDING, "ready")
+
+    def until(
+        self,
+        kind: Kind,
+        resource_id: str,
+        reached: Callable[[Resource], bool],
+        wanted: str,
+        seconds: float = _SETTLE_SECONDS,
+    ) -> Resource:
+        """Poll until `reached`; a thing just made may not be listed yet, so NotFound counts only at the end."""
+        deadline = time.monotonic() + seconds
+        pause = 0.2
+        while True:
+            try:
+                now = self.get(kind, resource_id)
+                if reached(now):
+                    return now
+                status = now.status
+            except NotFound:
+                if time.monotonic() > deadline:
+                    raise
+                status = "not listed"
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"{kind.value.capitalize()} {resource_id} was not {wanted} within {seconds:.0f} s ({status}).",
+                    "Look at it in the cloud's console; the task may simply be retried.",
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, self._poll_seconds)
+
+    def security_group(self, id_or_name: str) -> str:
+        """Its id. Raises NotFound."""
+        by_id = id_or_name.startswith("sg-")
+        request = models.DescribeSecurityGroupsRequest(
+            region_id=self._region,
+            security_group_id=id_or_name if by_id else None,
+            security_group_name=None if by_id else id_or_name,
+        )
+        groups = self._api.call("describe_security_groups", request)["SecurityGroups"]["SecurityGroup"]
+        if not groups:
+            raise NotFound(
+                f"Security group {id_or_name} does not exist in {self._region}.",
+                "Create it, or name another one in the manifest or connection.",
+            )
+        return str(groups[0]["SecurityGroupId"])
+
+    def instance_types(self, names: Sequence[str]) -> set[str]:
+        """Those of the names that exist."""
+        request = models.DescribeInstanceTypesRequest(instance_types=list(names))
+        types = self._api.call("describe_instance_types", request)["InstanceTypes"]["InstanceType"]
+        return {each["InstanceTypeId"] for each in types}
+
+    def _describe(self, kind: Kind, filters: Mapping[str, Any]) -> Iterator[Resource]:
+        listing = _LISTINGS[kind]
+        page = 1
+        while True:
+            request = listing.request(
+                region_id=self._region, page_number=page, page_size=_PAGE, **listing.more, **filters
+            )
+            body = self._api.call(listing.action, request)
+            outer, inner = listing.items
+            yield from map(listing.read, body[outer][inner])
+            if page * _PAGE >= int(body.get("TotalCount", 0)):
+                return
+            page += 1
+
+
+def tagged(model: Any, labels: Labels) -> Any:
+    """The labels as the tag values of a request."""
+    return [model(key=key, value=value) for key, value in labels.tags().items()]
