@@ -14,7 +14,7 @@ down: $(READY)            ## stop what `make up` started
 	$(PYTHON) -m demo down
 
 test: $(READY) lint       ## linters, types, import rules and the everyday suite
-	$(PYTHON) -m pytest -n 2 --dist loadgroup
+	$(PYTHON) -m pytest
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -15,7 +15,7 @@ from tests.e2e.command import run_demo
 from tests.e2e.resources import everything, tagged
 from wavelift.manifest.load import parse
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 DEMO = (Path(__file__).resolve().parents[2] / "manifests" / "demo.yaml").read_text()
 
 

@@ -18,7 +18,7 @@ from tests.e2e.resources import everything
 from wavelift.manifest.plan import STEPS
 from wavelift.service.client import ServiceClient
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.e2e, pytest.mark.machine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.machine, pytest.mark.timeout(900)]
 
 
 def test_every_step_ran_in_order(migrated: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from demo.machine import MachineFiles
 from tests.machine.qemu import VIRTIO, boot
 
-pytestmark = [pytest.mark.machine, pytest.mark.xdist_group("machine")]
+pytestmark = pytest.mark.machine
 
 
 def digest(path: Path) -> str:

@@ -8,7 +8,7 @@ import pytest
 from demo.machine import MachineFiles
 from tests.machine.qemu import AHCI, VIRTIO, boot
 
-pytestmark = [pytest.mark.machine, pytest.mark.xdist_group("machine")]
+pytestmark = pytest.mark.machine
 
 
 def test_boots_on_its_own_hardware(demo_machine: MachineFiles, tmp_path: Path) -> None:

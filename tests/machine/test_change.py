@@ -11,7 +11,7 @@ from demo.machine.change import read_generation
 from demo.machine.data import parse_checksums
 from demo.machine.disk import PARTITION_START
 
-pytestmark = [pytest.mark.machine, pytest.mark.xdist_group("machine")]
+pytestmark = pytest.mark.machine
 
 
 @pytest.fixture
