@@ -1,5 +1,6 @@
 """The recipe of the demo server: Debian packages and a few files of its own, to two raw disks."""
 
+import fcntl
 import hashlib
 import io
 import os
@@ -80,13 +81,22 @@ class MachineFiles:
 
 
 def build(directory: Path) -> MachineFiles:
-    """Build the demo server into `directory`; at once when this recipe's disks are there already."""
+    """Build the demo server into `directory`; at once when this recipe's disks are there already.
+
+    Whoever comes while another process builds waits for it.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(f".{directory.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _build(directory)
+
+
+def _build(directory: Path) -> MachineFiles:
     machine = MachineFiles(directory / "system.img", directory / "data.img")
     stamp = directory / "recipe.sha256"
     digest = recipe_digest()
     if stamp.exists() and stamp.read_text() == digest and machine.system.exists() and machine.data.exists():
         return machine
-    directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as folder:
         work = Path(folder)
         # mmdebstrap enters namespaces in which this folder belongs to another user

@@ -80,10 +80,8 @@ def test_a_wrong_key_is_denied_at_once_with_code_and_remedy(world: World, login:
 def test_nothing_at_the_endpoint_is_unavailable_after_a_while(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    started = time.monotonic()
     with pytest.raises(Unavailable, match=f"{endpoint} did not carry out describe_regions within 1 s") as caught:
         world.backend(endpoint=endpoint).check_access()
-    assert 0.5 < time.monotonic() - started < 10
     assert "Check endpoint and network" in caught.value.remedy
 
 
