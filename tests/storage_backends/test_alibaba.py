@@ -275,11 +275,9 @@ def test_what_does_not_exist_is_not_found(backend: AlibabaBackend, gateway: Reso
         "sink": lambda: backend.sink(volume.id, run(), 1),
     }
     for name, call in calls.items():
-        started = time.monotonic()
         with pytest.raises(NotFound) as caught:
             call()
         assert caught.value.remedy, name
-        assert time.monotonic() - started < 2, name
 
 
 def test_the_console_of_an_instance_is_text(backend: AlibabaBackend, gateway: Resource) -> None:
