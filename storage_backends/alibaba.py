@@ -188,7 +188,6 @@ class AlibabaBackend:
                 image_id=spec.image_id,
                 instance_type=spec.instance_type,
                 instance_name=name,
-                host_name=spec.hostname,
                 v_switch_id=spec.vswitch,
                 security_group_id=group,
                 internet_max_bandwidth_out=_PUBLIC_BANDWIDTH_MBIT if spec.public_ip else 0,

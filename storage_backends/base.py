@@ -120,7 +120,6 @@ class InstanceSpec:
     system_gib: int
     performance_level: str | None = None
     public_ip: bool = False
-    hostname: str | None = None
 
 
 class StorageBackend(Protocol):
