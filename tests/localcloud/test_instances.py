@@ -11,8 +11,8 @@ import httpx
 import pytest
 from alibabacloud_ecs20140526 import models
 
-from wavelift.localcloud import processes
 from wavelift.localcloud.model.context import Options
+from wavelift.localcloud.runtimes import processes
 from wavelift.localcloud.server import LocalCloud
 
 WEB = """#!/bin/sh

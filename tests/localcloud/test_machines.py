@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from wavelift.localcloud import accelerator, machines, processes
-from wavelift.localcloud.accelerator import boot_sector
 from wavelift.localcloud.entities import Instance
-from wavelift.localcloud.machines import Machine, MachineDisk, command_line
+from wavelift.localcloud.runtimes import accelerator, machines, processes
+from wavelift.localcloud.runtimes.accelerator import boot_sector
+from wavelift.localcloud.runtimes.machines import Machine, MachineDisk, command_line
 from wavelift.localcloud.server import LocalCloud
 
 HELLO = "hello from a boot sector"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from wavelift.localcloud import processes
-from wavelift.localcloud.accelerator import boot_sector
+from wavelift.localcloud.runtimes import processes
+from wavelift.localcloud.runtimes.accelerator import boot_sector
 
 
 class Server:

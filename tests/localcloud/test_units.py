@@ -13,7 +13,7 @@ from wavelift.localcloud.entities import SecurityGroup, new_id
 from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.locks import KeyedLocks
 from wavelift.localcloud.model.orders import address, mac
-from wavelift.localcloud.parameters import Parameters
+from wavelift.localcloud.rpc.parameters import Parameters
 from wavelift.localcloud.states import (
     PASSAGES,
     REQUESTED,

@@ -14,12 +14,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from wavelift.localcloud import wire
 from wavelift.localcloud.actions import lookup
 from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import Options
-from wavelift.localcloud.parameters import Parameters
+from wavelift.localcloud.rpc import wire
+from wavelift.localcloud.rpc.parameters import Parameters
 
 LOG = logging.getLogger(__name__)
 

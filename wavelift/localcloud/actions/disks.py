@@ -7,8 +7,8 @@ from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
 from wavelift.localcloud.model.disks import DiskOrder
 from wavelift.localcloud.model.tags import matches
-from wavelift.localcloud.parameters import Parameters
-from wavelift.localcloud.wire import timestamp
+from wavelift.localcloud.rpc.parameters import Parameters
+from wavelift.localcloud.rpc.wire import timestamp
 
 STATUSES = frozenset({"In_use", "Available", "Attaching", "Detaching", "Creating", "ReIniting", "All"})
 

@@ -9,9 +9,9 @@ from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
 from wavelift.localcloud.model.images import ImageOrder, Mapping
 from wavelift.localcloud.model.tags import matches
-from wavelift.localcloud.parameters import Parameters
+from wavelift.localcloud.rpc.parameters import Parameters
+from wavelift.localcloud.rpc.wire import timestamp
 from wavelift.localcloud.states import ImageStatus
-from wavelift.localcloud.wire import timestamp
 
 DEVICES = frozenset(f"/dev/xvd{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
 ARCHITECTURES = frozenset({"x86_64", "i386"})

@@ -10,8 +10,8 @@ from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
 from wavelift.localcloud.model.orders import InstanceOrder, OrderedDisk
 from wavelift.localcloud.model.tags import matches
-from wavelift.localcloud.parameters import Parameters
-from wavelift.localcloud.wire import timestamp
+from wavelift.localcloud.rpc.parameters import Parameters
+from wavelift.localcloud.rpc.wire import timestamp
 
 USER_DATA_LIMIT = 32 * 1024
 

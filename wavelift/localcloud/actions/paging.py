@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from wavelift.localcloud.errors import invalid
-from wavelift.localcloud.parameters import PAGE_LIMIT, PAGE_SIZE, Parameters
+from wavelift.localcloud.rpc.parameters import PAGE_LIMIT, PAGE_SIZE, Parameters
 
 T = TypeVar("T")
 

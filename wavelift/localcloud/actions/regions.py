@@ -3,7 +3,7 @@ from wavelift.localcloud.entities import INSTANCE_TYPES, REGION, ZONES
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
 from wavelift.localcloud.model.sizes import CATEGORIES
-from wavelift.localcloud.parameters import Parameters
+from wavelift.localcloud.rpc.parameters import Parameters
 
 
 @action("DescribeRegions")

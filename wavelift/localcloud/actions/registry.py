@@ -5,7 +5,7 @@ from typing import Any
 
 from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.model.cloud import Cloud
-from wavelift.localcloud.parameters import Parameters
+from wavelift.localcloud.rpc.parameters import Parameters
 
 Reply = dict[str, Any]
 Action = Callable[[Cloud, Parameters], Reply]

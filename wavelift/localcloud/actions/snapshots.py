@@ -7,9 +7,9 @@ from wavelift.localcloud.entities import REGION, Snapshot
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
 from wavelift.localcloud.model.tags import matches
-from wavelift.localcloud.parameters import Parameters
+from wavelift.localcloud.rpc.parameters import Parameters
+from wavelift.localcloud.rpc.wire import timestamp
 from wavelift.localcloud.states import SnapshotStatus
-from wavelift.localcloud.wire import timestamp
 
 STATUSES = frozenset({"progressing", "accomplished", "failed", "all"})
 

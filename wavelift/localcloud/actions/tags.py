@@ -2,7 +2,7 @@ from wavelift.localcloud.actions.registry import Reply, action
 from wavelift.localcloud.errors import missing
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
-from wavelift.localcloud.parameters import Parameters
+from wavelift.localcloud.rpc.parameters import Parameters
 
 
 @action("TagResources")

@@ -14,9 +14,7 @@ from pathlib import Path
 from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.engine import Engine
 from wavelift.localcloud.entities import HOST_IMAGE, Image
-from wavelift.localcloud.hosts import Hosts
 from wavelift.localcloud.locks import KeyedLocks
-from wavelift.localcloud.machines import Machines
 from wavelift.localcloud.model.context import Context, Options
 from wavelift.localcloud.model.disks import Disks
 from wavelift.localcloud.model.images import Images
@@ -24,8 +22,10 @@ from wavelift.localcloud.model.instances import Instances
 from wavelift.localcloud.model.network import Network
 from wavelift.localcloud.model.snapshots import Snapshots
 from wavelift.localcloud.model.tags import Tags
-from wavelift.localcloud.processes import Children
-from wavelift.localcloud.runtime import Folders
+from wavelift.localcloud.runtimes.base import Folders
+from wavelift.localcloud.runtimes.hosts import Hosts
+from wavelift.localcloud.runtimes.machines import Machines
+from wavelift.localcloud.runtimes.processes import Children
 from wavelift.localcloud.states import ImageStatus
 from wavelift.localcloud.store import Store, Transaction
 

@@ -7,10 +7,10 @@ from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.engine import Engine
 from wavelift.localcloud.entities import REGION, Disk, Entity, Image, Instance, SecurityGroup, Snapshot
 from wavelift.localcloud.errors import ApiError, not_found
-from wavelift.localcloud.hosts import Hosts
 from wavelift.localcloud.locks import KeyedLocks
-from wavelift.localcloud.machines import Machines
-from wavelift.localcloud.runtime import Folders, Runtime
+from wavelift.localcloud.runtimes.base import Folders, Runtime
+from wavelift.localcloud.runtimes.hosts import Hosts
+from wavelift.localcloud.runtimes.machines import Machines
 from wavelift.localcloud.states import Profile
 from wavelift.localcloud.store import Store, Transaction
 

@@ -8,7 +8,7 @@ from wavelift.localcloud.entities import ZONES, Disk, Instance, Moving, Snapshot
 from wavelift.localcloud.errors import ApiError, forbidden, missing
 from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
-from wavelift.localcloud.processes import alive
+from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.states import DiskStatus, InstanceStatus, SnapshotStatus
 from wavelift.localcloud.store import Token, Transaction
 

@@ -13,7 +13,7 @@ from wavelift.localcloud.model.context import Context, disk_lock, find, instance
 from wavelift.localcloud.model.disks import Disks, disks_of, let_go, wrong_instance_status
 from wavelift.localcloud.model.network import open_ports
 from wavelift.localcloud.model.orders import InstanceOrder, prepare
-from wavelift.localcloud.processes import alive
+from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.states import DiskStatus, InstanceStatus
 from wavelift.localcloud.store import Token, Transaction
 

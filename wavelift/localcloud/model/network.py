@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from wavelift.localcloud.entities import DEFAULT_GROUP, VPC, Instance, Rule, SecurityGroup, new_id
 from wavelift.localcloud.errors import forbidden, not_found
 from wavelift.localcloud.model.context import Context, find, instance_lock
-from wavelift.localcloud.processes import alive
-from wavelift.localcloud.qmp import QmpError
-from wavelift.localcloud.runtime import RuntimeFailure
+from wavelift.localcloud.runtimes.base import RuntimeFailure
+from wavelift.localcloud.runtimes.processes import alive
+from wavelift.localcloud.runtimes.qmp import QmpError
 from wavelift.localcloud.states import InstanceStatus
 from wavelift.localcloud.store import Transaction
 

@@ -16,8 +16,8 @@ from wavelift.localcloud.errors import ApiError, forbidden
 from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.model.disks import wrong_disk_status
-from wavelift.localcloud.processes import alive
-from wavelift.localcloud.qmp import QmpError
+from wavelift.localcloud.runtimes.processes import alive
+from wavelift.localcloud.runtimes.qmp import QmpError
 from wavelift.localcloud.states import DiskStatus, SnapshotStatus
 from wavelift.localcloud.store import Token, Transaction
 

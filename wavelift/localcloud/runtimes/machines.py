@@ -17,12 +17,12 @@ from pathlib import Path
 
 from PIL import Image as Picture
 
-from wavelift.localcloud import accelerator, processes
 from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.entities import INSTANCE_TYPES, Disk, Instance
-from wavelift.localcloud.processes import Children
-from wavelift.localcloud.qmp import Qmp, QmpError
-from wavelift.localcloud.runtime import Folders, RuntimeFailure, environment
+from wavelift.localcloud.runtimes import accelerator, processes
+from wavelift.localcloud.runtimes.base import Folders, RuntimeFailure, environment
+from wavelift.localcloud.runtimes.processes import Children
+from wavelift.localcloud.runtimes.qmp import Qmp, QmpError
 
 LOG = logging.getLogger(__name__)
 

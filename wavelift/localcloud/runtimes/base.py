@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wavelift.localcloud.entities import Disk, Instance
-from wavelift.localcloud.processes import MARK
+from wavelift.localcloud.runtimes.processes import MARK
 
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
 

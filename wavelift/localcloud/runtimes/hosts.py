@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wavelift.localcloud import disks as files
-from wavelift.localcloud import processes
 from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.entities import Disk, Instance
-from wavelift.localcloud.processes import Children
-from wavelift.localcloud.runtime import Folders, environment
+from wavelift.localcloud.runtimes import processes
+from wavelift.localcloud.runtimes.base import Folders, environment
+from wavelift.localcloud.runtimes.processes import Children
 
 SHELL = "/bin/sh"
 

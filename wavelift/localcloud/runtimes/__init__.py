@@ -1,0 +1,1 @@
+"""What runs an instance: QEMU machines, and scripts on this host."""
