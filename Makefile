@@ -27,6 +27,7 @@ setup: $(READY)
 $(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml scripts/packages.sh
 	scripts/packages.sh
 	/usr/bin/python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt wheel
 	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
