@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -35,7 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     for name, help_text in _SERVICES.items():
         commands.add_parser(name, help=help_text, add_help=False)
     given = parser.parse_args(arguments)
-    return _validate(given.manifest) if given.command == "validate" else _plan(given.manifest)
+    try:
+        status = _validate(given.manifest) if given.command == "validate" else _plan(given.manifest)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough (`| head`); what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def _serve(name: str, arguments: list[str]) -> int:
