@@ -1,13 +1,10 @@
 """The cloud behind a socket: HTTP in and out, and nothing else."""
 
 import logging
-import socket
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
@@ -16,16 +13,13 @@ from starlette.routing import Route
 
 from wavelift.localcloud.actions import lookup
 from wavelift.localcloud.errors import ApiError
+from wavelift.localcloud.listener import Listener
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.rpc import wire
 from wavelift.localcloud.rpc.parameters import Parameters
 
 LOG = logging.getLogger(__name__)
-
-KEEP_ALIVE = 120
-GRACEFUL = 5
-BACKLOG = 512
 
 
 def answer(cloud: Cloud, authenticator: wire.Authenticator, request: wire.Request) -> tuple[int, bytes]:
@@ -73,40 +67,17 @@ class LocalCloud:
         listen: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.cloud = Cloud(state, options or Options())
-        # The protocol is named because asyncio switches Nagle off only on sockets that name it: 44 ms per request.
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(listen)
-        self._socket.listen(BACKLOG)
-        host, port = self._socket.getsockname()
-        self.endpoint = f"{host}:{port}"
-        config = uvicorn.Config(
-            application(self.cloud, keys),
-            # httptools takes request lines of any length: 32 KB of user data make one of 46 KB.
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            loop="asyncio",
-            access_log=False,
-            log_config=None,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACEFUL,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, name="localcloud-http", daemon=True)
-
-    def _serve(self) -> None:
-        self._server.run(sockets=[self._socket])
+        self._listener = Listener("ecs", listen)
+        self.endpoint = self._listener.endpoint
+        self._application = application(self.cloud, keys)
 
     def start(self) -> None:
         """Returns when requests are answered (those that come earlier wait in the socket)."""
         self.cloud.start()
-        self._thread.start()
+        self._listener.start(self._application)
 
     def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
+        self._listener.stop()
         self.cloud.stop()
 
     def __enter__(self) -> "LocalCloud":
