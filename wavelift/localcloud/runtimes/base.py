@@ -27,6 +27,9 @@ class Runtime(Protocol):
 
     def detach(self, instance: Instance, disk: Disk) -> None: ...
 
+    def resize(self, instance: Instance, disk: Disk, size: int) -> None:
+        """Tell a running instance that the disk's file has grown to `size` bytes."""
+
     def freeze(self, instance: Instance) -> None: ...
 
     def thaw(self, instance: Instance) -> None: ...

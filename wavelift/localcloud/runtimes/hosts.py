@@ -52,6 +52,9 @@ class Hosts:
     def detach(self, instance: Instance, disk: Disk) -> None:
         files.unlink(self.devices(instance.id), disk.serial)
 
+    def resize(self, instance: Instance, disk: Disk, size: int) -> None:
+        """Nothing to tell: the script sees the file itself."""
+
     def freeze(self, instance: Instance) -> None:
         processes.freeze(instance.id)
 

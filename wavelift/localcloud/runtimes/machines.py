@@ -211,6 +211,10 @@ class Machines:
             if any(node["node-name"] == name for node in nodes):
                 qmp.execute("blockdev-del", {"node-name": name})
 
+    def resize(self, instance: Instance, disk: Disk, size: int) -> None:
+        with self.talk(instance) as qmp:
+            qmp.execute("block_resize", {"node-name": node_name(self._machine_disk(disk)), "size": size})
+
     @staticmethod
     def _plugged(qmp: Qmp) -> set[str]:
         return {str(entry["name"]) for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})}
