@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from wavelift.localcloud.states import DiskStatus, ImageStatus, InstanceStatus, SnapshotStatus, Status
+from wavelift.localcloud.states import DiskStatus, ImageStatus, InstanceStatus, SnapshotStatus, Status, TaskStatus
 
 REGION = "cn-local"
 ZONES = ("cn-local-a", "cn-local-b")
@@ -70,6 +70,11 @@ class Disk(Moving):
     original_instance: str = ""
     device: str = ""
     delete_with_instance: bool = False
+    delete_auto_snapshot: bool = True
+    bursting: bool = False
+    provisioned_iops: int = 0
+    # The snapshot that ResetDisk is putting back.
+    resetting: str = ""
     ever_attached: bool = False
     attached_at: float = 0.0
     detached_at: float = 0.0
@@ -94,6 +99,11 @@ class Snapshot(Moving):
     disk_size: int
     disk_type: DiskType
     copied: bool = False
+    # The snapshot it is a copy of, and the image that makes it when its own work does not.
+    source_snapshot: str = ""
+    maker: str = ""
+    retention_days: int = 0
+    modified: float = 0.0
 
     def state(self) -> Status:
         return self.status
@@ -105,8 +115,12 @@ class Snapshot(Moving):
 class ImageDevice(BaseModel):
     device: str
     type: DiskType
-    snapshot: str
+    snapshot: str  # empty for a disk that begins empty
     size: int
+    # Where an imported one comes from.
+    bucket: str = ""
+    object: str = ""
+    format: str = ""
 
 
 class Image(Moving):
@@ -117,6 +131,16 @@ class Image(Moving):
     owner: Literal["self", "system"] = "self"
     architecture: str = "x86_64"
     platform: str = "Others Linux"
+    boot_mode: str = "BIOS"
+    family: str = ""
+    version: str = ""
+    license: str = ""
+    nvme: bool = False
+    imds: str = "v1"
+    # The image it is a copy of, and the task that imports it.
+    source_image: str = ""
+    task: str = ""
+    shared_with: dict[str, float] = Field(default_factory=dict)  # account and since when
     devices: list[ImageDevice] = Field(default_factory=list)
 
     @property
@@ -163,6 +187,31 @@ class Instance(Moving):
 
     def become(self, status: Status) -> None:
         self.status = InstanceStatus(status)
+
+
+class Job(Moving):
+    """What DescribeTasks calls a task: an image on its way in or out."""
+
+    kind: ClassVar[str] = "task"
+    prefix: ClassVar[str] = "t-"
+
+    status: TaskStatus = TaskStatus.PENDING
+    action: Literal["ImportImage", "ExportImage"]
+    image: str
+    bucket: str = ""
+    object_prefix: str = ""
+    format: str = ""
+    # The snapshots an import makes, or the objects an export has made; in the order of the image's devices.
+    results: list[str] = Field(default_factory=list)
+    finished: float = 0.0
+    error: str = ""
+    message: str = ""
+
+    def state(self) -> Status:
+        return self.status
+
+    def become(self, status: Status) -> None:
+        self.status = TaskStatus(status)
 
 
 class Rule(BaseModel):

@@ -11,6 +11,7 @@ class DiskStatus(Enum):
     ATTACHING = "Attaching"
     IN_USE = "In_use"
     DETACHING = "Detaching"
+    REINITING = "ReIniting"
 
 
 class SnapshotStatus(Enum):
@@ -20,9 +21,11 @@ class SnapshotStatus(Enum):
 
 
 class ImageStatus(Enum):
+    WAITING = "Waiting"
     CREATING = "Creating"
     AVAILABLE = "Available"
     CREATE_FAILED = "CreateFailed"
+    DEPRECATED = "Deprecated"
 
 
 class InstanceStatus(Enum):
@@ -33,7 +36,15 @@ class InstanceStatus(Enum):
     STOPPED = "Stopped"
 
 
-Status = DiskStatus | SnapshotStatus | ImageStatus | InstanceStatus
+class TaskStatus(Enum):
+    PENDING = "Pending"
+    PROCESSING = "Processing"
+    FINISHED = "Finished"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+Status = DiskStatus | SnapshotStatus | ImageStatus | InstanceStatus | TaskStatus
 
 
 class Profile(Enum):
@@ -61,8 +72,11 @@ PASSAGES: dict[Status, Passage] = {
     DiskStatus.CREATING: Passage(DiskStatus.AVAILABLE, None, 0.1, 5),
     DiskStatus.ATTACHING: Passage(DiskStatus.IN_USE, DiskStatus.AVAILABLE, 0.1, 6),
     DiskStatus.DETACHING: Passage(DiskStatus.AVAILABLE, DiskStatus.IN_USE, 0.1, 30),
+    # A disk that is attached to nothing is Available again afterwards (see `model.reinit`).
+    DiskStatus.REINITING: Passage(DiskStatus.IN_USE, DiskStatus.IN_USE, 0.1, 20),
     SnapshotStatus.PROGRESSING: Passage(SnapshotStatus.ACCOMPLISHED, SnapshotStatus.FAILED, 0.3, 45),
     ImageStatus.CREATING: Passage(ImageStatus.AVAILABLE, ImageStatus.CREATE_FAILED, 0.3, 60),
+    TaskStatus.PROCESSING: Passage(TaskStatus.FINISHED, TaskStatus.FAILED, 0.3, 60),
     InstanceStatus.PENDING: Passage(InstanceStatus.STARTING, InstanceStatus.STOPPED, 0.1, 5),
     InstanceStatus.STARTING: Passage(InstanceStatus.RUNNING, InstanceStatus.STOPPED, 0.1, 15),
     InstanceStatus.STOPPING: Passage(InstanceStatus.STOPPED, InstanceStatus.STOPPED, 0.1, 10),
@@ -70,8 +84,8 @@ PASSAGES: dict[Status, Passage] = {
 
 # What a request may begin. A state that is not listed here moves only by its passage.
 REQUESTED: dict[Status, frozenset[Status]] = {
-    DiskStatus.AVAILABLE: frozenset({DiskStatus.ATTACHING}),
-    DiskStatus.IN_USE: frozenset({DiskStatus.DETACHING}),
+    DiskStatus.AVAILABLE: frozenset({DiskStatus.ATTACHING, DiskStatus.REINITING}),
+    DiskStatus.IN_USE: frozenset({DiskStatus.DETACHING, DiskStatus.REINITING}),
     InstanceStatus.RUNNING: frozenset({InstanceStatus.STOPPING, InstanceStatus.STARTING}),
     InstanceStatus.STOPPED: frozenset({InstanceStatus.STARTING, InstanceStatus.STOPPING}),
 }
