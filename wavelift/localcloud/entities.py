@@ -12,6 +12,7 @@ REGION = "cn-local"
 ZONES = ("cn-local-a", "cn-local-b")
 VPC = "vpc-local"
 VSWITCHES = {"vsw-local-a": "cn-local-a", "vsw-local-b": "cn-local-b"}
+BLOCKS = {"vsw-local-a": "172.16.0.0/24", "vsw-local-b": "172.16.1.0/24"}
 DEFAULT_GROUP = "sg-local-default"
 HOST_IMAGE = "host-linux"
 GIB = 1024**3
@@ -165,11 +166,17 @@ class Instance(Moving):
     vswitch: str
     groups: list[str]
     host_name: str = ""
+    boot_mode: Literal["BIOS", "UEFI"] = "BIOS"
+    key_pair: str = ""
+    # Where this host reaches it; the private address that was asked for, if one was, is kept beside it.
     address: str
+    private: str = ""
     mac: str
     bandwidth: int = 0
     user_data: str = ""
     started_at: float = 0.0
+    # RunInstances starts what it makes, CreateInstance does not.
+    begins_stopped: bool = False
     # The process that is the instance; ticks tell it from a later process with the same id.
     pid: int = 0
     ticks: int = 0
@@ -181,6 +188,10 @@ class Instance(Moving):
     @property
     def on_host(self) -> bool:
         return self.image == HOST_IMAGE
+
+    @property
+    def private_address(self) -> str:
+        return self.private or self.address
 
     def state(self) -> Status:
         return self.status
@@ -212,6 +223,37 @@ class Job(Moving):
 
     def become(self, status: Status) -> None:
         self.status = TaskStatus(status)
+
+
+class Execution(BaseModel):
+    """A command on one of its instances."""
+
+    instance: str
+    status: str = "Pending"
+    # The process in the guest, or on this host; ticks tell a host's process from a later one with its id.
+    pid: int = 0
+    ticks: int = 0
+    stopping: bool = False
+    exit_code: int | None = None
+    output: str = ""  # Base64
+    dropped: int = 0
+    started: float = 0.0
+    finished: float = 0.0
+    stopped: float = 0.0
+    error: str = ""
+
+
+class Invocation(Entity):
+    """A command that was sent to instances; `name` and `description` are the command's."""
+
+    kind: ClassVar[str] = "invocation"
+    prefix: ClassVar[str] = "t-"
+
+    command: str
+    content: str
+    timeout: int
+    working_dir: str
+    executions: list[Execution]
 
 
 class Rule(BaseModel):

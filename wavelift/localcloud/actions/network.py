@@ -2,7 +2,7 @@ import re
 
 from wavelift.localcloud.actions.paging import page, tag_list
 from wavelift.localcloud.actions.registry import Reply, action
-from wavelift.localcloud.entities import REGION, VPC, VSWITCHES, Rule
+from wavelift.localcloud.entities import BLOCKS, REGION, VPC, VSWITCHES, Rule
 from wavelift.localcloud.errors import ApiError, invalid, missing
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
@@ -11,7 +11,6 @@ from wavelift.localcloud.rpc.parameters import Parameters
 from wavelift.localcloud.rpc.wire import timestamp
 
 PROTOCOLS = frozenset({"TCP", "UDP", "ICMP", "ICMPv6", "GRE", "ALL"})
-BLOCKS = {"vsw-local-a": "172.16.0.0/24", "vsw-local-b": "172.16.1.0/24"}
 
 
 @action("DescribeVpcs")
