@@ -134,8 +134,10 @@ class Engine:
             tx.put(entity)
             if task.finish is not None:
                 task.finish(tx, entity, failed)
-            if after in PASSAGES and tx.get(task.kind, identifier) is not None:
-                self.enter(tx, entity, after)
+            # `finish` may have changed it, chosen another end, or begun something itself.
+            now = tx.get(task.kind, identifier)
+            if now is not None and now.busy is None and now.state() in PASSAGES:
+                self.enter(tx, now, now.state())
 
     def _run_clock(self) -> None:
         while True:
