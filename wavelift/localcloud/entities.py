@@ -201,14 +201,14 @@ class Instance(Moving):
 
 
 class Job(Moving):
-    """What DescribeTasks calls a task: an image on its way in or out."""
+    """What DescribeTasks calls a task."""
 
     kind: ClassVar[str] = "task"
     prefix: ClassVar[str] = "t-"
 
     status: TaskStatus = TaskStatus.PENDING
-    action: Literal["ImportImage", "ExportImage"]
-    image: str
+    action: Literal["ImportImage", "ExportImage", "ModifyDiskSpec"]
+    resource: str
     bucket: str = ""
     object_prefix: str = ""
     format: str = ""

@@ -54,6 +54,10 @@ class Transaction:
         rows = self._connection.execute("SELECT body FROM entity WHERE kind = ? ORDER BY position", (kind.kind,))
         return [kind.model_validate_json(row[0]) for row in rows]
 
+    def count(self, kind: type[Entity]) -> int:
+        row = self._connection.execute("SELECT COUNT(*) FROM entity WHERE kind = ?", (kind.kind,)).fetchone()
+        return int(row[0])
+
     def put(self, entity: Entity) -> None:
         self._connection.execute(
             "INSERT INTO entity (kind, id, body) VALUES (?, ?, ?)"

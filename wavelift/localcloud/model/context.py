@@ -5,9 +5,10 @@ from typing import TypeVar
 
 from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.engine import Engine
-from wavelift.localcloud.entities import REGION, Disk, Entity, Image, Instance, SecurityGroup, Snapshot
+from wavelift.localcloud.entities import REGION, Disk, Entity, Image, Instance, Job, SecurityGroup, Snapshot
 from wavelift.localcloud.errors import ApiError, not_found
 from wavelift.localcloud.locks import KeyedLocks
+from wavelift.localcloud.model.quotas import Quotas
 from wavelift.localcloud.runtimes.base import Folders, Runtime
 from wavelift.localcloud.runtimes.hosts import Hosts
 from wavelift.localcloud.runtimes.machines import Machines
@@ -23,6 +24,7 @@ PARAMETER: dict[type[Entity], str] = {
     Image: "ImageId",
     Instance: "InstanceId",
     SecurityGroup: "SecurityGroupId",
+    Job: "TaskId",
 }
 
 
@@ -33,6 +35,7 @@ class Options:
     data_snapshot_images: bool = True
     # How long an instance may take to shut down before it is switched off.
     grace: float = 20.0
+    quotas: Quotas = Quotas()
 
 
 @dataclass(frozen=True)
