@@ -1,17 +1,22 @@
 """Disks and snapshots as sparse raw files.
 
-A copy is made under a temporary name, made durable, then renamed: a file under its own name is whole. On a filesystem
-with reflinks a copy costs nothing; elsewhere it costs the allocated data, and a snapshot of a disk in use holds up its
-machine and the reply for that long.
+A copy is made under a temporary name, made durable, then renamed: a file under its own name is whole. With reflinks
+(see `volume`) a copy costs milliseconds and no space; without, it costs the allocated data, and a snapshot of a disk in
+use holds up its machine and the reply for that long.
 """
 
 import errno
 import fcntl
+import logging
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-FICLONE = 0x40049409
+from wavelift.localcloud.volume import FICLONE
+
+LOG = logging.getLogger(__name__)
+
 CHUNK = 64 * 1024 * 1024
 _NO_REFLINK = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS}
 
@@ -54,20 +59,29 @@ class DiskFiles:
         """The first half of `create`: what is copied is fixed from here on, but not durable."""
         if target.exists():
             return
-        with target.with_suffix(".partial").open("wb") as file:
-            if source is not None:
-                with source.open("rb") as origin:
-                    _copy(origin.fileno(), file.fileno())
-            if file.seek(0, os.SEEK_END) < size:
-                os.truncate(file.fileno(), size)
+        partial = target.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                if source is not None:
+                    with source.open("rb") as origin:
+                        _copy(origin.fileno(), file.fileno())
+                if file.seek(0, os.SEEK_END) < size:
+                    os.truncate(file.fileno(), size)
+        except BaseException:
+            partial.unlink(missing_ok=True)  # a full disk gets back what the half copy took
+            raise
 
     def settle(self, target: Path) -> None:
         """The second half: make it durable and give it its name."""
         if target.exists():
             return
         partial = target.with_suffix(".partial")
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        try:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
         partial.rename(target)
         _sync_folder(target.parent)
 
@@ -78,8 +92,23 @@ class DiskFiles:
                 os.truncate(file.fileno(), size)
             os.fsync(file.fileno())
 
+    def flush(self, path: Path) -> None:
+        """What was written goes to the disk now, so that a copy made in a moment need not wait for it."""
+        with path.open("rb") as file:
+            os.fdatasync(file.fileno())
+
     def remove(self, path: Path) -> None:
+        """Of a copy that failed half way nothing is left either."""
         path.unlink(missing_ok=True)
+        path.with_suffix(".partial").unlink(missing_ok=True)
+
+    def sweep(self, disks: Collection[str], snapshots: Collection[str]) -> None:
+        """Keep the files of these; the others lost their resource when a kill came between it and its file."""
+        for folder, known in ((self._disks, disks), (self._snapshots, snapshots)):
+            for file in folder.iterdir():
+                if file.name.removesuffix(".raw") not in known:
+                    LOG.info("%s belongs to nothing any more", file)
+                    file.unlink()
 
 
 def _copy(source: int, target: int) -> None:

@@ -6,14 +6,15 @@ transaction; copying files and talking to machines come between two of them.
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from wavelift.localcloud.entities import Entity
 from wavelift.localcloud.errors import ApiError
+from wavelift.localcloud.faults.history import AS_OF, History
 
 E = TypeVar("E", bound=Entity)
 
@@ -38,12 +39,44 @@ class Token:
     mismatch: ApiError
 
 
-class Transaction:
+class Shelf:
+    """Every entity of the kinds that somebody looked at, oldest first, as the database holds them: parsed once."""
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._kinds: dict[type[Entity], dict[str, Entity]] = {}
+
+    def of(self, kind: type[E]) -> dict[str, E]:
+        if kind not in self._kinds:
+            rows = self._connection.execute("SELECT body FROM entity WHERE kind = ? ORDER BY position", (kind.kind,))
+            parsed = [kind.model_validate_json(row[0]) for row in rows]
+            self._kinds[kind] = {entity.id: entity for entity in parsed}
+        return cast("dict[str, E]", self._kinds[kind])
+
+    def put(self, kind: type[Entity], identifier: str, body: str) -> None:
+        if kind in self._kinds:
+            self._kinds[kind][identifier] = kind.model_validate_json(body)
+
+    def remove(self, kind: type[Entity], identifier: str) -> None:
+        if kind in self._kinds:
+            self._kinds[kind].pop(identifier, None)
+
+    def forget(self, kinds: Iterable[type[Entity]]) -> None:
+        for kind in kinds:
+            self._kinds.pop(kind, None)
+
+
+class Transaction:
+    def __init__(self, connection: sqlite3.Connection, shelf: Shelf) -> None:
+        self._connection = connection
+        self._shelf = shelf
+        self.changed: set[type[Entity]] = set()
         self.after_commit: list[Callable[[], None]] = []
 
     def get(self, kind: type[E], identifier: str) -> E | None:
+        if moment := AS_OF.get():
+            body = self._history.body(kind.kind, identifier, moment)
+            return kind.model_validate_json(body) if body else None
         row = self._connection.execute(
             "SELECT body FROM entity WHERE kind = ? AND id = ?", (kind.kind, identifier)
         ).fetchone()
@@ -51,6 +84,8 @@ class Transaction:
 
     def all(self, kind: type[E]) -> list[E]:
         """Oldest first."""
+        if moment := AS_OF.get():
+            return [kind.model_validate_json(body) for body in self._history.bodies(kind.kind, moment)]
         rows = self._connection.execute("SELECT body FROM entity WHERE kind = ? ORDER BY position", (kind.kind,))
         return [kind.model_validate_json(row[0]) for row in rows]
 
@@ -104,23 +139,35 @@ class Transaction:
 class Store:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
+        self._owner: int | None = None
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(SCHEMA)
+        self.history = History(self._connection, self._lock)
+        self._shelf = Shelf(self._connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Committed when the block ends, undone when it raises; `after_commit` runs outside the lock."""
+        if self._owner == threading.get_ident():
+            raise RuntimeError("a transaction inside a transaction would wait for itself")
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            transaction = Transaction(self._connection)
+            self._owner = threading.get_ident()
+            transaction = Transaction(self._connection, self._shelf)
             try:
-                yield transaction
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield transaction
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    self._shelf.forget(transaction.changed)
+                    # A commit that failed (a full disk) may have ended the transaction already.
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+            finally:
+                self._owner = None
         for call in transaction.after_commit:
             call()
 
