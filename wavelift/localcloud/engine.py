@@ -45,6 +45,8 @@ class Engine:
         self._wake = threading.Condition()
         self._stopping = False
         self._held = False
+        # Asked before the work of a passing state; what it raises fails the passage.
+        self.obstacle: Callable[[Status, str], None] | None = None
         self._clock = threading.Thread(target=self._run_clock, name="localcloud-clock", daemon=True)
 
     def register(self, status: Status, task: Task) -> None:
@@ -105,12 +107,14 @@ class Engine:
     def _run(self, identifier: str, status: Status, busy: Busy) -> None:
         task = self._tasks[status]
         failed = False
-        if task.work is not None:
-            try:
+        try:
+            if self.obstacle is not None:
+                self.obstacle(status, identifier)
+            if task.work is not None:
                 task.work(identifier)
-            except Exception:
-                LOG.exception("%s %s: the work of state %s failed", task.kind.kind, identifier, status.value)
-                failed = True
+        except Exception:
+            LOG.exception("%s %s: the work of state %s failed", task.kind.kind, identifier, status.value)
+            failed = True
         with self._wake:
             if self._stopping:
                 return
