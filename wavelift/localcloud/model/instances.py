@@ -70,6 +70,8 @@ class Instances:
             systems = [disk for disk in disks_of(tx, identifier) if disk.type == "system"]
             if not any(disk.status is DiskStatus.IN_USE for disk in systems):
                 raise forbidden("OperationDenied", f"{identifier} has no system disk.")
+            if any(disk.status is DiskStatus.REINITING for disk in disks_of(tx, identifier)):
+                raise forbidden("IncorrectDiskStatus", f"A disk of {identifier} is being put back.")
             if dry_run:
                 raise dry_run_passed()
             instance.reboot = False
@@ -223,7 +225,7 @@ class Instances:
                 instance = find(tx, Instance, identifier)
             if instance.status is not InstanceStatus.RUNNING or not alive(instance.pid, instance.ticks):
                 raise wrong_instance_status(instance)
-            picture = self._context.runtime(instance).screenshot(instance)
+            picture = self._context.runtime(instance).screenshot(instance, wake=False)
         if picture is None:
             raise forbidden("OperationDenied", "A host instance has no screen.")
         return picture

@@ -2,11 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from wavelift.localcloud.entities import Disk, Instance
+from wavelift.localcloud.runtimes.agents import Agent
 from wavelift.localcloud.runtimes.processes import MARK
 
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
@@ -17,6 +18,10 @@ class RuntimeFailure(Exception):
 
 
 class Runtime(Protocol):
+    @property
+    def agent(self) -> Agent:
+        """Runs commands inside."""
+
     def start(self, instance: Instance, disks: Sequence[Disk], ports: Sequence[int]) -> tuple[int, int]:
         """Run the instance with its disks, the system disk first; returns process id and start ticks."""
 
@@ -36,8 +41,8 @@ class Runtime(Protocol):
 
     def open_port(self, instance: Instance, port: int) -> None: ...
 
-    def screenshot(self, instance: Instance) -> bytes | None:
-        """A JPEG; None for what has no screen."""
+    def screenshot(self, instance: Instance, wake: bool) -> bytes | None:
+        """A JPEG; None for what has no screen. `wake` touches a key first: a guest may have blanked its screen."""
 
 
 class Folders:
@@ -57,6 +62,12 @@ class Folders:
 
     def remove(self, instance: str) -> None:
         shutil.rmtree(self.of(instance))
+
+    def sweep(self, instances: Collection[str]) -> None:
+        """Keep the folders of these instances."""
+        for folder in self._root.iterdir():
+            if folder.name not in instances:
+                shutil.rmtree(folder)
 
 
 def environment(instance: Instance, **more: str) -> dict[str, str]:

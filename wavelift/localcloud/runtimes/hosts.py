@@ -13,6 +13,7 @@ from wavelift.localcloud.entities import Disk, Instance
 from wavelift.localcloud.runtimes import processes
 from wavelift.localcloud.runtimes.base import Folders, environment
 from wavelift.localcloud.runtimes.processes import Children
+from wavelift.localcloud.runtimes.scripts import HostAgent
 
 SHELL = "/bin/sh"
 
@@ -22,6 +23,11 @@ class Hosts:
         self._folders = folders
         self._disks = disks
         self._children = children
+        self.agent = HostAgent(folders, children, self._environment)
+
+    def _environment(self, instance: Instance) -> dict[str, str]:
+        devices = str(self.devices(instance.id))
+        return environment(instance, INSTANCE_ADDRESS=instance.address, DEVICE_DIR=devices)
 
     def devices(self, instance: str) -> Path:
         folder = self._folders.of(instance) / "devices"
@@ -40,8 +46,8 @@ class Hosts:
         script.write_text(instance.user_data)
         script.chmod(0o700)
         command = [str(script)] if instance.user_data.startswith("#!") else [SHELL, str(script)]
-        variables = environment(instance, INSTANCE_ADDRESS=instance.address, DEVICE_DIR=str(devices))
-        return self._children.spawn(command, folder, variables, self._folders.console(instance.id))
+        console = self._folders.console(instance.id)
+        return self._children.spawn(command, folder, self._environment(instance), console)
 
     def stop(self, instance: Instance, grace: float) -> None:
         processes.end(instance.id, grace)
@@ -64,5 +70,5 @@ class Hosts:
     def open_port(self, instance: Instance, port: int) -> None:
         """Nothing to open: the script listens on the instance's address itself."""
 
-    def screenshot(self, instance: Instance) -> bytes | None:
+    def screenshot(self, instance: Instance, wake: bool) -> bytes | None:
         return None

@@ -1,102 +1,42 @@
-"""Instances as QEMU machines: virtio only, so an image without virtio drivers does not boot, as in the cloud.
-
-A machine gets fewer resources than its instance type names (`MEMORY_LIMIT`, `CORE_LIMIT`): several share this host.
-User networking gives a guest DHCP and a way out; the TCP ports its security groups open lead in, from the instance's
-loopback address. User data is not handed to machines (there is no metadata service).
-"""
+"""Instances as QEMU machines, talked to by QEMU's control socket and the guest's agent."""
 
 import io
 import json
 import logging
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as Picture
 
 from wavelift.localcloud.disks import DiskFiles
-from wavelift.localcloud.entities import INSTANCE_TYPES, Disk, Instance
+from wavelift.localcloud.entities import REGION, VPC, Disk, Instance
 from wavelift.localcloud.runtimes import accelerator, processes
 from wavelift.localcloud.runtimes.base import Folders, RuntimeFailure, environment
+from wavelift.localcloud.runtimes.guests import GuestAgent
 from wavelift.localcloud.runtimes.processes import Children
+from wavelift.localcloud.runtimes.qemu import (
+    FIRMWARE_VARIABLES,
+    Machine,
+    MachineDisk,
+    command_line,
+    cores_of,
+    disk_device,
+    disk_node,
+    forward,
+    memory_of,
+    node_name,
+)
 from wavelift.localcloud.runtimes.qmp import Qmp, QmpError
 
 LOG = logging.getLogger(__name__)
 
-MEMORY_LIMIT = 1024  # MiB
-CORE_LIMIT = 2
 START_LIMIT = 15.0
 UNPLUG_LIMIT = 10.0
 QUIT_LIMIT = 3.0
-
-
-@dataclass(frozen=True)
-class MachineDisk:
-    serial: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class Machine:
-    id: str
-    cores: int
-    memory: int  # MiB
-    mac: str
-    address: str
-    ports: tuple[int, ...]
-    disks: tuple[MachineDisk, ...]  # the one it boots from first
-    console: Path
-    control: Path
-
-
-def command_line(machine: Machine, accelerate: Sequence[str]) -> list[str]:
-    forwards = "".join(f",hostfwd={forward(machine.address, port)}" for port in machine.ports)
-    command = [
-        *(accelerator.QEMU, "-name", machine.id, "-machine", "pc", *accelerate),
-        *("-smp", str(machine.cores), "-m", str(machine.memory)),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-vga", "std", "-rtc", "base=utc"),
-        *("-boot", "strict=on"),
-        *("-chardev", f"file,id=console,path={escape(machine.console)},append=on", "-serial", "chardev:console"),
-        *("-qmp", f"unix:{escape(machine.control)},server=on,wait=off"),
-        *("-device", "virtio-rng-pci"),
-        *("-netdev", f"user,id=net0{forwards}"),
-        *("-device", f"virtio-net-pci,netdev=net0,mac={machine.mac},romfile="),
-    ]
-    for index, disk in enumerate(machine.disks):
-        device = {"driver": "virtio-blk-pci", **disk_device(disk)}
-        if index == 0:
-            device["bootindex"] = 1
-        command += ["-blockdev", json.dumps(disk_node(disk)), "-device", json.dumps(device)]
-    return command
-
-
-def escape(path: Path) -> str:
-    """A comma in a value is written twice."""
-    return str(path).replace(",", ",,")
-
-
-def forward(address: str, port: int) -> str:
-    return f"tcp:{address}:{port}-:{port}"
-
-
-def node_name(disk: MachineDisk) -> str:
-    return f"disk-{disk.serial}"
-
-
-def disk_node(disk: MachineDisk) -> dict[str, object]:
-    return {
-        "driver": "raw",
-        "node-name": node_name(disk),
-        "discard": "unmap",
-        "file": {"driver": "file", "filename": str(disk.path), "discard": "unmap"},
-    }
-
-
-def disk_device(disk: MachineDisk) -> dict[str, object]:
-    return {"drive": node_name(disk), "id": node_name(disk), "serial": disk.serial}
 
 
 def can_listen(address: str, port: int) -> bool:
@@ -111,6 +51,33 @@ def can_listen(address: str, port: int) -> bool:
     return True
 
 
+def metadata_of(instance: Instance) -> dict[str, str]:
+    values = {
+        "meta-data/instance-id": instance.id,
+        "meta-data/instance/instance-type": instance.type,
+        "meta-data/instance/instance-name": instance.name,
+        "meta-data/hostname": instance.host_name,
+        "meta-data/image-id": instance.image,
+        "meta-data/mac": instance.mac,
+        "meta-data/private-ipv4": instance.private_address,
+        "meta-data/region-id": REGION,
+        "meta-data/vpc-id": VPC,
+        "meta-data/vswitch-id": instance.vswitch,
+        "meta-data/zone-id": instance.zone,
+    }
+    return values | ({"user-data": instance.user_data} if instance.user_data else {})
+
+
+def _firmware_variables(folder: Path) -> Path:
+    """What the guest keeps in its firmware (boot entries) stays with the instance."""
+    path = folder / "uefi-variables.fd"
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        shutil.copyfile(FIRMWARE_VARIABLES, partial)
+        partial.rename(path)
+    return path
+
+
 class Machines:
     def __init__(self, folders: Folders, disks: DiskFiles, children: Children, sockets: Path) -> None:
         # Set when the cloud ends: nobody waits any longer for a guest to shut down by itself.
@@ -119,6 +86,10 @@ class Machines:
         self._disks = disks
         self._children = children
         self._sockets = sockets
+        self.agent = GuestAgent(self._agent, self.talk)
+
+    def _agent(self, instance: str) -> Path:
+        return self._sockets / f"{instance}.agent"
 
     def _control(self, instance: str) -> Path:
         return self._sockets / f"{instance}.sock"
@@ -127,22 +98,26 @@ class Machines:
         return MachineDisk(disk.serial, self._disks.disk(disk.id))
 
     def start(self, instance: Instance, disks: Sequence[Disk], ports: Sequence[int]) -> tuple[int, int]:
-        kind = INSTANCE_TYPES[instance.type]
+        folder = self._folders.of(instance.id)
         machine = Machine(
             id=instance.id,
-            cores=min(kind.cores, CORE_LIMIT),
-            memory=min(kind.memory * 1024, MEMORY_LIMIT),
+            cores=cores_of(instance.type),
+            memory=memory_of(instance.type),
             mac=instance.mac,
             address=instance.address,
             ports=tuple(port for port in ports if can_listen(instance.address, port)),
             disks=tuple(self._machine_disk(disk) for disk in disks),
             console=self._folders.console(instance.id),
             control=self._control(instance.id),
+            agent=self._agent(instance.id),
+            metadata=folder / "metadata.json",
+            variables=_firmware_variables(folder) if instance.boot_mode == "UEFI" else None,
         )
+        machine.metadata.write_text(json.dumps(metadata_of(instance)))
         # Whoever cleans /tmp may have taken the folder away.
         self._sockets.mkdir(mode=0o700, exist_ok=True)
         machine.control.unlink(missing_ok=True)
-        folder = self._folders.of(instance.id)
+        machine.agent.unlink(missing_ok=True)
         output = folder / "qemu.log"
         command = command_line(machine, accelerator.arguments())
         pid, ticks = self._children.spawn(command, folder, environment(instance), output)
@@ -173,6 +148,7 @@ class Machines:
             self._ask_to_end(instance, "quit", QUIT_LIMIT)
         processes.end(instance.id, 0)
         self._control(instance.id).unlink(missing_ok=True)
+        self._agent(instance.id).unlink(missing_ok=True)
 
     def _ask_to_end(self, instance: Instance, command: str, limit: float) -> None:
         if not processes.alive(instance.pid, instance.ticks):
@@ -244,9 +220,11 @@ class Machines:
         with self.talk(instance) as qmp:
             return qmp.human("info usernet")
 
-    def screenshot(self, instance: Instance) -> bytes | None:
+    def screenshot(self, instance: Instance, wake: bool) -> bytes | None:
         target = self._folders.of(instance.id) / "screen.png"
         with self.talk(instance) as qmp:
+            if wake:
+                qmp.execute("send-key", {"keys": [{"type": "qcode", "data": "shift"}]})
             qmp.execute("screendump", {"filename": str(target), "format": "png"})
         out = io.BytesIO()
         with Picture.open(target) as picture:

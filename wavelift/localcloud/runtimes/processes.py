@@ -1,22 +1,25 @@
-"""Processes that outlive the server: told apart from strangers by start time and by a mark in their environment."""
+"""Processes that outlive the server: told apart from strangers by start time and by marks in their environment."""
 
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 MARK = "INSTANCE_ID"
+OWNER = "LOCAL_CLOUD_STATE"
 PROC = Path("/proc")
 
 
 class Children:
     """Starts processes in sessions of their own and collects the ones that ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Path) -> None:
+        """`owner` is the state folder of the cloud: several clouds may run on one host."""
+        self._owner = owner
         self._lock = threading.Lock()
         self._running: list[subprocess.Popen[bytes]] = []
 
@@ -27,7 +30,7 @@ class Children:
             process = subprocess.Popen(
                 list(command),
                 cwd=folder,
-                env=dict(environment),
+                env={**environment, OWNER: str(self._owner)},
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -62,7 +65,22 @@ def alive(pid: int, ticks: int) -> bool:
 def marked(instance: str) -> list[int]:
     """Every live process that carries the instance's mark: also those that left its process group."""
     mark = f"{MARK}={instance}".encode()
-    found = []
+    return [pid for pid, environment in _environments() if mark in environment and start_ticks(pid) is not None]
+
+
+def instances_of(owner: Path) -> set[str]:
+    """The instances of a cloud that processes run for, whether the cloud knows of them or not."""
+    mark, prefix = os.fsencode(f"{OWNER}={owner}"), f"{MARK}=".encode()
+    return {
+        variable.removeprefix(prefix).decode()
+        for pid, environment in _environments()
+        if mark in environment and start_ticks(pid) is not None
+        for variable in environment
+        if variable.startswith(prefix)
+    }
+
+
+def _environments() -> Iterator[tuple[int, list[bytes]]]:
     for entry in PROC.iterdir():
         if not entry.name.isdigit():
             continue
@@ -70,10 +88,7 @@ def marked(instance: str) -> list[int]:
             environment = (entry / "environ").read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        pid = int(entry.name)
-        if mark in environment.split(b"\0") and start_ticks(pid) is not None:
-            found.append(pid)
-    return found
+        yield int(entry.name), environment.split(b"\0")
 
 
 def send(pids: list[int], number: signal.Signals) -> None:

@@ -1,0 +1,62 @@
+"""Commands in a host instance: scripts on this machine, with the instance's environment and mark."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from wavelift.localcloud.entities import Instance
+from wavelift.localcloud.runtimes.agents import Ended, Interrupted, NoFolder, Script
+from wavelift.localcloud.runtimes.base import Folders
+from wavelift.localcloud.runtimes.processes import Children, alive
+
+SHELL = "/bin/sh"
+# Whoever started the script may be gone when it ends, so it leaves its exit code in a file.
+WRAPPER = 'folder=$0; "$@"; echo $? >"$folder/exit.partial"; mv "$folder/exit.partial" "$folder/exit"'
+
+
+class HostAgent:
+    def __init__(
+        self, folders: Folders, children: Children, environment: Callable[[Instance], Mapping[str, str]]
+    ) -> None:
+        self._folders = folders
+        self._children = children
+        self._environment = environment
+
+    def _folder(self, instance: Instance, name: str) -> Path:
+        return self._folders.of(instance.id) / "commands" / name
+
+    def answers(self, instance: Instance) -> bool:
+        return alive(instance.pid, instance.ticks)
+
+    def begin(self, instance: Instance, name: str, script: Script) -> tuple[int, int]:
+        where = Path(script.folder) if script.folder else self._folders.of(instance.id)
+        if not where.is_dir():
+            raise NoFolder
+        folder = self._folder(instance, name)
+        folder.mkdir(parents=True)
+        file = folder / "script"
+        file.write_text(script.content)
+        file.chmod(0o700)
+        command = [SHELL, "-c", WRAPPER, str(folder), *script.interpreter, str(file)]
+        return self._children.spawn(command, where, self._environment(instance), folder / "output")
+
+    def look(self, instance: Instance, name: str, process: tuple[int, int]) -> Ended | None:
+        # Asked first: whoever ends between the two questions has left its exit code.
+        running = alive(*process)
+        folder = self._folder(instance, name)
+        exit_code = folder / "exit"
+        if exit_code.exists():
+            ended = Ended(int(exit_code.read_text()), (folder / "output").read_bytes())
+            shutil.rmtree(folder)
+            return ended
+        if not running:
+            raise Interrupted("the script was ended from outside")
+        return None
+
+    def end(self, instance: Instance, name: str, process: tuple[int, int]) -> None:
+        if alive(*process):
+            with suppress(ProcessLookupError):
+                os.killpg(process[0], signal.SIGKILL)
