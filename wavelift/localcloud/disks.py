@@ -9,7 +9,7 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,8 @@ _NO_REFLINK = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.
 
 class DiskFiles:
     def __init__(self, state: Path) -> None:
+        # Asked before the file of a disk or snapshot (by id) is written; it may raise what a full disk raises.
+        self.obstacle: Callable[[str], None] | None = None
         self._disks = state / "disks"
         self._snapshots = state / "snapshots"
         for folder in (self._disks, self._snapshots):
@@ -59,6 +61,8 @@ class DiskFiles:
         """The first half of `create`: what is copied is fixed from here on, but not durable."""
         if target.exists():
             return
+        if self.obstacle is not None:
+            self.obstacle(target.stem)
         partial = target.with_suffix(".partial")
         try:
             with partial.open("wb") as file:
@@ -102,13 +106,17 @@ class DiskFiles:
         path.unlink(missing_ok=True)
         path.with_suffix(".partial").unlink(missing_ok=True)
 
-    def sweep(self, disks: Collection[str], snapshots: Collection[str]) -> None:
-        """Keep the files of these; the others lost their resource when a kill came between it and its file."""
+    def sweep(self, disks: Mapping[str, int], snapshots: Collection[str]) -> None:
+        """Keep the files of these; a disk has its size in bytes again if a kill came while it was changed."""
         for folder, known in ((self._disks, disks), (self._snapshots, snapshots)):
             for file in folder.iterdir():
                 if file.name.removesuffix(".raw") not in known:
                     LOG.info("%s belongs to nothing any more", file)
                     file.unlink()
+        for identifier, size in disks.items():
+            file = self.disk(identifier)
+            if file.exists() and file.stat().st_size != size:
+                os.truncate(file, size)
 
 
 def _copy(source: int, target: int) -> None:

@@ -78,24 +78,32 @@ class Transaction:
         ).fetchone()
         return kind.model_validate_json(row[0]) if row else None
 
+    def look(self, kind: type[E]) -> list[E]:
+        """Oldest first. They are everybody's: to change one, `get` it."""
+        return list(self._shelf.of(kind).values())
+
     def all(self, kind: type[E]) -> list[E]:
-        """Oldest first."""
+        """Oldest first, to be changed; costs far more than a look."""
         rows = self._connection.execute("SELECT body FROM entity WHERE kind = ? ORDER BY position", (kind.kind,))
         return [kind.model_validate_json(row[0]) for row in rows]
 
     def count(self, kind: type[Entity]) -> int:
-        row = self._connection.execute("SELECT COUNT(*) FROM entity WHERE kind = ?", (kind.kind,)).fetchone()
-        return int(row[0])
+        return len(self._shelf.of(kind))
 
     def put(self, entity: Entity) -> None:
+        body = entity.model_dump_json()
+        self.changed.add(type(entity))
         self._connection.execute(
             "INSERT INTO entity (kind, id, body) VALUES (?, ?, ?)"
             " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
-            (entity.kind, entity.id, entity.model_dump_json()),
+            (entity.kind, entity.id, body),
         )
+        self._shelf.put(type(entity), entity.id, body)
 
     def remove(self, entity: Entity) -> None:
+        self.changed.add(type(entity))
         self._connection.execute("DELETE FROM entity WHERE kind = ? AND id = ?", (entity.kind, entity.id))
+        self._shelf.remove(type(entity), entity.id)
 
     def setting(self, name: str) -> str | None:
         row = self._connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
