@@ -21,7 +21,7 @@ from pathlib import Path
 
 LOG = logging.getLogger(__name__)
 
-FOLDERS = ("disks", "snapshots")
+FOLDERS = ("disks", "snapshots", "oss")
 FICLONE = 0x40049409
 # Something that was killed may hold a file for a moment after it is gone from the table of processes.
 BUSY_SECONDS = 5.0
