@@ -56,6 +56,9 @@ class PastTransaction(Transaction):
     def get(self, kind: type[E], identifier: str) -> E | None:
         return next((entity for entity in self.all(kind) if entity.id == identifier), None)
 
+    def look(self, kind: type[E]) -> list[E]:
+        return self.all(kind)
+
     def all(self, kind: type[E]) -> list[E]:
         rows = self._past.execute(_VIEW, {"kind": kind.kind, "moment": self._moment})
         return [kind.model_validate_json(row[2]) for row in rows]

@@ -51,7 +51,12 @@ def load(path: Path) -> list[Rule]:
 def parse(text: str, file: str) -> list[Rule]:
     """`rules: [...]`; `file` is the name that errors carry. Raises RulesError."""
     root = _compose(text, file)
-    return _validate(_File, root, file).rules
+    rules = _validate(_File, root, file).rules
+    names = [rule.id for rule in rules]
+    twice = [index for index, name in enumerate(names) if name and name in names[:index]]
+    if twice:
+        raise RulesError([_twice(file, root, index) for index in twice])
+    return rules
 
 
 def parse_rule(text: str, file: str) -> Rule:
@@ -104,6 +109,11 @@ def _problem(file: str, root: yaml.Node, details: ErrorDetails) -> Problem:
     else:
         message = f"{details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r}; correct it"
     return Problem(file, node.start_mark.line + 1, field, message)
+
+
+def _twice(file: str, root: yaml.Node, index: int) -> Problem:
+    node, field = _find(root, ("rules", index, "id"))
+    return Problem(file, node.start_mark.line + 1, field, "another rule has this id; give each its own")
 
 
 def _find(root: yaml.Node, location: Sequence[str | int]) -> tuple[yaml.Node, str]:
