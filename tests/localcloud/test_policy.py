@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from wavelift.localcloud.policy import POLICY_LENGTH, MalformedPolicy, allows, parse
+from wavelift.localcloud.policy import MalformedPolicy, allows, parse
 
 DISK = "acs:ecs:cn-local:1:disk/d-1"
 
@@ -73,9 +73,7 @@ def test_what_is_not_evaluated_is_refused(change: dict[str, Any]) -> None:
         parse(json.dumps(good | change))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '"text"', '{"Version": "1", "Statement": [1]}', "x" * POLICY_LENGTH])
+@pytest.mark.parametrize("text", ["", "[]", "{", '"text"', '{"Version": "1", "Statement": [1]}'])
 def test_no_policy_at_all(text: str) -> None:
     with pytest.raises(MalformedPolicy):
         parse(text)
-    with pytest.raises(MalformedPolicy):
-        parse(" " * POLICY_LENGTH + text)

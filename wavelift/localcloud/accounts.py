@@ -17,6 +17,7 @@ from typing import Any
 
 TEMPORARY = "STS."
 LONGEST = 12 * 3600
+ACCOUNT = "1000000000000001"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,24 @@ class Credential:
     token: str = ""
     expires: float = 0.0  # wall clock; 0 for a key that lasts
     policy: Mapping[str, Any] | None = None  # what a temporary key is limited to, as RAM writes policies
+    role: str = ""  # whose rights a temporary key has
+    session: str = ""
+
+    @property
+    def account(self) -> str:
+        return self.role.split(":")[3] if self.role else ACCOUNT
+
+    @property
+    def arn(self) -> str:
+        """A key that lasts is a user's. The owner of an account may not assume roles, its users may."""
+        if not self.role:
+            return f"acs:ram::{ACCOUNT}:user/{self.key}"
+        return f"{self.role.replace(':role/', ':assumed-role/')}/{self.session}"
+
+    @property
+    def identifier(self) -> str:
+        """The number of the user or role, always the same for the same."""
+        return str(3 * 10**17 + int(hashlib.sha256((self.role or self.key).encode()).hexdigest()[:14], 16))
 
 
 class UnknownKey(Exception):
@@ -34,6 +53,10 @@ class UnknownKey(Exception):
 
 class BadToken(Exception):
     """The security token is missing, altered, or not this key's."""
+
+
+class ForeignToken(BadToken):
+    """The security token is good, but another key's; or the key needs none."""
 
 
 class ExpiredToken(Exception):
@@ -51,6 +74,8 @@ class Accounts:
         if not key.startswith(TEMPORARY):
             if key not in self._keys:
                 raise UnknownKey(key)
+            if token:
+                raise ForeignToken(key)
             return Credential(key, self._keys[key])
         body, _, mark = token.partition(".")
         if not hmac.compare_digest(self._mark(f"token {body}").encode(), mark.encode()):
@@ -60,19 +85,26 @@ class Accounts:
         except (binascii.Error, ValueError):
             raise BadToken(key) from None
         if claims["key"] != key:
-            raise BadToken(key)
+            raise ForeignToken(key)
         if claims["expires"] <= time.time():
             raise ExpiredToken(key)
-        return Credential(key, self._mark(f"secret {key}"), token, claims["expires"], claims["policy"])
+        return Credential(secret=self._mark(f"secret {key}"), token=token, **claims)
 
-    def issue(self, seconds: float, policy: Mapping[str, Any] | None = None) -> Credential:
+    def issue(
+        self, seconds: float, policy: Mapping[str, Any] | None = None, role: str = "", session: str = ""
+    ) -> Credential:
         """A new temporary credential."""
         key = TEMPORARY + secrets.token_hex(12)
-        expires = time.time() + min(seconds, LONGEST)
-        claims = json.dumps({"key": key, "expires": expires, "policy": policy})
-        body = base64.urlsafe_b64encode(claims.encode()).decode()
+        claims = {
+            "key": key,
+            "expires": time.time() + min(seconds, LONGEST),
+            "policy": policy,
+            "role": role,
+            "session": session,
+        }
+        body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
         token = f"{body}.{self._mark(f'token {body}')}"
-        return Credential(key, self._mark(f"secret {key}"), token, expires, policy)
+        return self.find(key, token)
 
     def _mark(self, text: str) -> str:
         return hmac.new(self._seal, text.encode(), hashlib.sha256).hexdigest()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-POLICY_LENGTH = 2048
 _STATEMENT = {"Effect", "Action", "Resource"}
 
 
@@ -16,8 +15,6 @@ class MalformedPolicy(Exception):
 
 def parse(text: str) -> dict[str, Any]:
     """A policy document that `allows` understands. What it would not understand is refused, never ignored."""
-    if len(text.encode()) > POLICY_LENGTH:
-        raise MalformedPolicy(f"a policy has at most {POLICY_LENGTH} bytes")
     try:
         document = json.loads(text)
     except ValueError:

@@ -1,59 +1,41 @@
-"""The cloud behind a socket: HTTP in and out, and nothing else."""
+"""The cloud behind its sockets: which service listens where."""
 
-import logging
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
-from starlette.routing import Route
-
+from wavelift.localcloud import sts
+from wavelift.localcloud.accounts import Accounts, Credential
 from wavelift.localcloud.actions import lookup
-from wavelift.localcloud.errors import ApiError
+from wavelift.localcloud.entities import REGION
 from wavelift.localcloud.listener import Listener
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import Options
-from wavelift.localcloud.rpc import wire
+from wavelift.localcloud.rpc import authorization, specification
+from wavelift.localcloud.rpc.gateway import Gateway
 from wavelift.localcloud.rpc.parameters import Parameters
+from wavelift.localcloud.rpc.signatures import Authenticator
 
-LOG = logging.getLogger(__name__)
-
-
-def answer(cloud: Cloud, authenticator: wire.Authenticator, request: wire.Request) -> tuple[int, bytes]:
-    identifier = wire.new_request_id()
-    try:
-        authenticator.check(request)
-        wire.check_version(request)
-        reply = lookup(request.action)(cloud, Parameters(request.parameters()))
-        return 200, wire.success_body(identifier, reply)
-    except ApiError as error:
-        if error.status >= 500:
-            LOG.error("request %s: %s", identifier, error)
-        return error.status, wire.error_body(identifier, request.headers.get("host", ""), error)
-    except Exception:
-        LOG.exception("request %s failed", identifier)
-        unknown = ApiError("InternalError", "The request processing has failed due to some unknown error.", 500)
-        return unknown.status, wire.error_body(identifier, request.headers.get("host", ""), unknown)
+VERSION = "2014-05-26"
 
 
-def application(cloud: Cloud, keys: Mapping[str, str]) -> Starlette:
-    authenticator = wire.Authenticator(keys)
+class Ecs:
+    product = "Ecs"
 
-    async def endpoint(http: HttpRequest) -> Response:
-        request = wire.Request(
-            method=http.method,
-            path=http.scope["path"],
-            query=http.scope["query_string"].decode("ascii", "replace"),
-            headers={name.lower(): value for name, value in http.headers.items()},
-            body=await http.body(),
-        )
-        status, body = await run_in_threadpool(answer, cloud, authenticator, request)
-        return Response(body, status, media_type="application/json;charset=utf-8")
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
 
-    return Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"])])
+    def find(self, action: str) -> Callable[[Credential, Mapping[str, str]], Mapping[str, Any]]:
+        function = lookup(action)
+
+        def handle(caller: Credential, parameters: Mapping[str, str]) -> Mapping[str, Any]:
+            authorization.check(caller, REGION, action, parameters)
+            specification.check(action, parameters)
+            return function(self._cloud, Parameters(parameters))
+
+        return handle
 
 
 class LocalCloud:
@@ -67,14 +49,17 @@ class LocalCloud:
         listen: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.cloud = Cloud(state, options or Options())
+        self.accounts = Accounts(keys, _seal(self.cloud))
         self._listener = Listener("ecs", listen)
         self.endpoint = self._listener.endpoint
-        self._application = application(self.cloud, keys)
+        self._gateway = Gateway(
+            Authenticator(self.accounts), {VERSION: Ecs(self.cloud), sts.VERSION: sts.Sts(self.accounts)}
+        )
 
     def start(self) -> None:
         """Returns when requests are answered (those that come earlier wait in the socket)."""
         self.cloud.start()
-        self._listener.start(self._application)
+        self._listener.start(self._gateway)
 
     def stop(self) -> None:
         self._listener.stop()
@@ -88,3 +73,11 @@ class LocalCloud:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _seal(cloud: Cloud) -> bytes:
+    """Kept with the state, so that temporary keys outlive a restart."""
+    with cloud.store.transaction() as tx:
+        seal = tx.setting("seal") or secrets.token_hex(32)
+        tx.keep("seal", seal)
+    return bytes.fromhex(seal)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from wavelift.localcloud.errors import ApiError
+from wavelift.localcloud.errors import unknown_action
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.rpc.parameters import Parameters
 
@@ -23,5 +23,5 @@ def action(name: str) -> Callable[[Action], Action]:
 
 def lookup(name: str) -> Action:
     if name not in ACTIONS:
-        raise ApiError("InvalidAction.NotFound", "Specified api is not found, please check your url and method.", 404)
+        raise unknown_action()
     return ACTIONS[name]
