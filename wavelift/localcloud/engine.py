@@ -66,7 +66,8 @@ class Engine:
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-        self._clock.join()
+        if self._clock.is_alive():
+            self._clock.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     @contextmanager

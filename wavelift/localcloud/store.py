@@ -137,6 +137,10 @@ class Transaction:
                 (token.action, token.value, token.fingerprint, reply),
             )
 
+    def forget(self, reply: str) -> None:
+        """What was made under a token is undone: the same request begins anew."""
+        self._connection.execute("DELETE FROM token WHERE reply = ?", (reply,))
+
 
 class Store:
     def __init__(self, path: Path) -> None:

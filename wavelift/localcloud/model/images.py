@@ -151,19 +151,24 @@ class Images:
                 self._snapshots.copy(snapshots)
             except ApiError:
                 with self._context.store.transaction() as tx:
-                    image.become(ImageStatus.CREATE_FAILED)
-                    tx.put(image)
+                    tx.remove(image)
+                    tx.forget(image.id)
                 raise
         with self._context.store.transaction() as tx:
-            self._context.engine.enter(tx, image, ImageStatus.CREATING)
+            self._context.engine.enter(tx, find(tx, Image, image.id), ImageStatus.CREATING)
         return image.id
 
     def recover(self) -> None:
-        """Images whose snapshots were being copied when the cloud stopped."""
+        """Images whose snapshots were being copied when the cloud stopped; gone with those that could not be made."""
         with self._context.store.transaction() as tx:
             for image in tx.all(Image):
-                if image.status is ImageStatus.CREATING and image.busy is None:
+                if image.status is not ImageStatus.CREATING or image.busy is not None:
+                    continue
+                if all(tx.get(Snapshot, device.snapshot) for device in image.devices):
                     self._context.engine.enter(tx, image, ImageStatus.CREATING)
+                else:
+                    tx.remove(image)
+                    tx.forget(image.id)
 
     @staticmethod
     def _made(tx: Transaction, entity: Moving, failed: bool) -> None:

@@ -1,8 +1,8 @@
 """Snapshots: what a disk held when the request was made.
 
 The copy is made, and durable, before the reply. A disk of a running instance is held still while it is copied: a
-machine is paused, the processes of a host instance are stopped. On a filesystem without reflinks both last as long as
-copying the allocated data takes.
+machine is paused, the processes of a host instance are stopped. With reflinks (see `volume`) that takes milliseconds;
+without, both last as long as copying the allocated data takes.
 """
 
 import logging
@@ -50,7 +50,7 @@ class Snapshots:
             raise forbidden(
                 "IncorrectDiskStatus.NeverAttached", "The specified disk has never been attached to any instance."
             )
-        if sum(other.disk == disk.id for other in tx.all(Snapshot)) >= PER_DISK:
+        if sum(other.disk == disk.id for other in tx.look(Snapshot)) >= PER_DISK:
             raise ApiError("QuotaExceed.Snapshot", f"A disk has at most {PER_DISK} snapshots.")
         snapshot = Snapshot(
             id=new_id(Snapshot.prefix),
@@ -66,10 +66,15 @@ class Snapshots:
         return snapshot
 
     def copy(self, snapshots: Sequence[Snapshot]) -> None:
-        """Copy all the disks at one point in time, then let the snapshots proceed. The disks' locks are held."""
+        """Copy all the disks at one point in time, then let the snapshots proceed. The disks' locks are held.
+
+        What cannot be copied was never begun: the request gets an error, and its snapshots are gone.
+        """
         files = self._context.files
         failure: Exception | None = None
         try:
+            for snapshot in snapshots:
+                files.flush(files.disk(snapshot.disk))
             with self._held_still([snapshot.disk for snapshot in snapshots]):
                 for snapshot in snapshots:
                     source = files.disk(snapshot.disk)
@@ -85,15 +90,17 @@ class Snapshots:
                     noted.copied = True
                     self._context.engine.enter(tx, noted, SnapshotStatus.PROGRESSING)
                 else:
-                    noted.become(SnapshotStatus.FAILED)
-                    tx.put(noted)
+                    tx.remove(noted)
+                    tx.forget(noted.id)
         if failure is not None:
+            for snapshot in snapshots:
+                files.remove(files.snapshot(snapshot.id))
             raise ApiError("InternalError", f"The disk could not be copied: {failure}", 500) from failure
 
     @contextmanager
     def _held_still(self, disk_ids: Sequence[str]) -> Iterator[None]:
         with self._context.store.transaction() as tx:
-            names = {disk.instance for disk in tx.all(Disk) if disk.id in disk_ids and disk.instance}
+            names = {find(tx, Disk, identifier).instance for identifier in disk_ids} - {""}
         with self._context.locks.hold_all(instance_lock(name) for name in names), ExitStack() as stack:
             with self._context.store.transaction() as tx:
                 instances = [find(tx, Instance, name) for name in sorted(names)]
@@ -105,22 +112,33 @@ class Snapshots:
             yield
 
     def recover(self) -> None:
-        """Copies cut short by a restart: nobody got a reply, so their point in time may as well be now."""
+        """Copies cut short by a restart: nobody got a reply, so their point in time may as well be now.
+
+        The snapshots of one image have one point in time, so what a few of them have already is made anew.
+        """
         with self._context.store.transaction() as tx:
-            left = [s for s in tx.all(Snapshot) if s.status is SnapshotStatus.PROGRESSING and not s.copied]
-        for snapshot in left:
+            image_of = {device.snapshot: image.id for image in tx.look(Image) for device in image.devices}
+            left: dict[str, list[Snapshot]] = {}
+            for snapshot in tx.look(Snapshot):
+                if snapshot.status is SnapshotStatus.PROGRESSING and not snapshot.copied and _of_a_disk(snapshot):
+                    left.setdefault(image_of.get(snapshot.id, snapshot.id), []).append(snapshot)
+        files = self._context.files
+        for together in left.values():
+            for snapshot in together:
+                files.remove(files.snapshot(snapshot.id))
             try:
-                with self._context.locks.hold(disk_lock(snapshot.disk)):
-                    self.copy([snapshot])
+                with self._context.locks.hold_all(disk_lock(snapshot.disk) for snapshot in together):
+                    self.copy(together)
             except ApiError:
-                LOG.exception("snapshot %s could not be made after the restart", snapshot.id)
+                names = ", ".join(snapshot.id for snapshot in together)
+                LOG.exception("%s could not be made after the restart", names)
 
     def delete(self, identifier: str, force: bool) -> None:
         with self._context.store.transaction() as tx:
             snapshot = find(tx, Snapshot, identifier)
-            if any(device.snapshot == identifier for image in tx.all(Image) for device in image.devices):
+            if any(device.snapshot == identifier for image in tx.look(Image) for device in image.devices):
                 raise forbidden("SnapshotCreatedImage", "The snapshot has created images.")
-            made = [disk for disk in tx.all(Disk) if disk.source_snapshot == identifier]
+            made = [disk for disk in tx.look(Disk) if disk.source_snapshot == identifier]
             reading = any(disk.status is DiskStatus.CREATING for disk in made)
             if reading or (made and not force):
                 raise forbidden("SnapshotCreatedDisk", "The snapshot has created disks.")
@@ -132,12 +150,17 @@ class Snapshots:
 
     def all(self) -> list[Snapshot]:
         with self._context.store.transaction() as tx:
-            return tx.all(Snapshot)
+            return tx.look(Snapshot)
 
     def usage(self) -> dict[str, str]:
         """What each used snapshot was used for: image, disk, or both."""
         with self._context.store.transaction() as tx:
-            images = {device.snapshot for image in tx.all(Image) for device in image.devices}
-            disks = {disk.source_snapshot for disk in tx.all(Disk)}
+            images = {device.snapshot for image in tx.look(Image) for device in image.devices}
+            disks = {disk.source_snapshot for disk in tx.look(Disk)}
         both = {name: "image_disk" for name in images & disks}
         return {name: "image" for name in images} | {name: "disk" for name in disks} | both
+
+
+def _of_a_disk(snapshot: Snapshot) -> bool:
+    """Made by a request of its own, not the copy of another or part of an import."""
+    return not snapshot.source_snapshot and not snapshot.maker
