@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 
 from wavelift.localcloud.entities import REGION
+from wavelift.localcloud.faults.admin import TOKEN_FILE
+from wavelift.localcloud.faults.loading import RulesError, load
 from wavelift.localcloud.model.cloud import StateInUse
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.server import LocalCloud
@@ -53,6 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="allowed",
         help="may a data disk's snapshot become an image's system disk, or does the account lack that right",
     )
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="YAML with rules for what goes wrong")
+    parser.add_argument(
+        "--admin-listen",
+        type=_address,
+        default=("127.0.0.1", 0),
+        metavar="HOST:PORT",
+        help=f"where rules are set at run time, with the token in STATE/{TOKEN_FILE} (default: 127.0.0.1:0)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,14 +80,22 @@ def run(args: argparse.Namespace) -> int:
         state = args.state.resolve()
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys = dict(args.access_key) or kept_key(state)
-        local = LocalCloud(state, keys, options, args.listen)
-    except (StateInUse, OSError) as error:
+        faults = load(args.faults) if args.faults else []
+        local = LocalCloud(state, keys, options, args.listen, faults, args.admin_listen)
+    except (StateInUse, OSError, RulesError) as error:
         print(f"wavelift localcloud: {error}", file=sys.stderr)
         return 1
     local.start()
     first = next(iter(keys))
-    print(json.dumps({"endpoint": local.endpoint, "region": REGION, "access_key_id": first}), flush=True)
+    ready = {
+        "endpoint": local.endpoint,
+        "region": REGION,
+        "access_key_id": first,
+        "admin_endpoint": local.admin_endpoint,
+    }
+    print(json.dumps(ready), flush=True)
     print(_hint(local.endpoint, first, None if args.access_key else state / KEY_FILE), file=sys.stderr, flush=True)
+    print(f"Fault rules: http://{local.admin_endpoint}/rules, with the token in {state / TOKEN_FILE}", file=sys.stderr)
     ended.wait()
     local.stop()
     return 0

@@ -8,6 +8,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from wavelift.localcloud.faults.sockets import BreakableProtocol
+
 KEEP_ALIVE = 120
 GRACEFUL = 5
 BACKLOG = 512
@@ -43,7 +45,7 @@ class Listener:
         config = uvicorn.Config(
             application,
             # httptools takes request lines of any length: 32 KB of user data make one of 46 KB.
-            http="httptools",
+            http=BreakableProtocol,
             ws="none",
             lifespan="off",
             loop="asyncio",

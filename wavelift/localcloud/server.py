@@ -1,7 +1,7 @@
 """The cloud behind its sockets: which service listens where."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,11 +10,15 @@ from wavelift.localcloud import sts
 from wavelift.localcloud.accounts import Accounts, Credential
 from wavelift.localcloud.actions import lookup
 from wavelift.localcloud.entities import REGION
+from wavelift.localcloud.faults import admin
+from wavelift.localcloud.faults.calls import Faults
+from wavelift.localcloud.faults.replies import FaultyReplies
+from wavelift.localcloud.faults.rules import Rule
 from wavelift.localcloud.listener import Listener
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.rpc import authorization, specification
-from wavelift.localcloud.rpc.gateway import Gateway
+from wavelift.localcloud.rpc.gateway import Gateway, Service
 from wavelift.localcloud.rpc.parameters import Parameters
 from wavelift.localcloud.rpc.signatures import Authenticator
 
@@ -47,21 +51,30 @@ class LocalCloud:
         keys: Mapping[str, str],
         options: Options | None = None,
         listen: tuple[str, int] = ("127.0.0.1", 0),
+        faults: Iterable[Rule] = (),
+        admin_listen: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.cloud = Cloud(state, options or Options())
+        self.faults = Faults(faults)
+        self.faults.install(self.cloud)
+        self.admin_token = admin.kept_token(state)
+        self._admin_listener = Listener("admin", admin_listen)
+        self.admin_endpoint = self._admin_listener.endpoint
         self.accounts = Accounts(keys, _seal(self.cloud))
         self._listener = Listener("ecs", listen)
         self.endpoint = self._listener.endpoint
-        self._gateway = Gateway(
-            Authenticator(self.accounts), {VERSION: Ecs(self.cloud), sts.VERSION: sts.Sts(self.accounts)}
-        )
+        services: dict[str, Service] = {VERSION: Ecs(self.cloud), sts.VERSION: sts.Sts(self.accounts)}
+        gateway = Gateway(Authenticator(self.accounts), services, self.faults)
+        self._application = FaultyReplies(gateway, self.faults)
 
     def start(self) -> None:
         """Returns when requests are answered (those that come earlier wait in the socket)."""
         self.cloud.start()
-        self._listener.start(self._gateway)
+        self._listener.start(self._application)
+        self._admin_listener.start(admin.application(self.faults, self.admin_token))
 
     def stop(self) -> None:
+        self._admin_listener.stop()
         self._listener.stop()
         self.cloud.stop()
 

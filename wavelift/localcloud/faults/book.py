@@ -1,6 +1,7 @@
 """The rules in force: whose turn it is, how often each was asked, and what was injected."""
 
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -9,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from wavelift.localcloud.faults.kinds import Point, Stale
 from wavelift.localcloud.faults.rules import Call, Rule
+
+LOG = logging.getLogger(__name__)
 
 LOG_LENGTH = 10_000
 
@@ -56,6 +59,7 @@ class Book:
         self._counters: dict[str, Counter] = {}
         self._log: deque[Injected] = deque(maxlen=LOG_LENGTH)
         self._numbers = itertools.count(1)
+        self._names = itertools.count(1)
         self.reset()
 
     def reset(self) -> None:
@@ -63,7 +67,7 @@ class Book:
         with self._lock:
             self._rules, self._counters = {}, {}
             self._log.clear()
-            self._numbers = itertools.count(1)
+            self._numbers, self._names = itertools.count(1), itertools.count(1)
             for rule in self._at_start:
                 self._put(rule)
         self._changed()
@@ -131,7 +135,10 @@ class Book:
             for rule in winners:
                 counter = self._counters[rule.id]
                 self._counters[rule.id] = replace(counter, injected=counter.injected + 1)
-                self._log.append(self._injected(rule, call))
+                self._log.append(entry := self._injected(rule, call))
+                LOG.info(
+                    "fault %d by rule %s: %s in %s %s", entry.number, rule.id, entry.kind, call.service, call.action
+                )
         return winners
 
     def _winners(self, rules: list[Rule]) -> list[Rule]:
@@ -162,7 +169,8 @@ class Book:
 
     def _put(self, rule: Rule) -> Rule:
         if not rule.id:
-            free = next(name for n in itertools.count(1) if (name := f"rule-{n}") not in self._rules)
+            # Never one that an entry of the log may name already.
+            free = next(name for n in self._names if (name := f"rule-{n}") not in self._rules)
             rule = rule.model_copy(update={"id": free})
         self._rules[rule.id] = rule
         self._counters[rule.id] = Counter()

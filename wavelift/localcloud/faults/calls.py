@@ -5,14 +5,14 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from wavelift.localcloud.faults.book import Book
 from wavelift.localcloud.faults.errors import error_of, headers_of
 from wavelift.localcloud.faults.history import AS_OF, History
-from wavelift.localcloud.faults.kinds import STATES, Delay, DiskFull, FailedTransition, Fault, Stale
+from wavelift.localcloud.faults.kinds import STATES, Delay, DiskFull, FailedTransition, Fault, Service, Stale
 from wavelift.localcloud.faults.rules import Call, Rule
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.states import Status
@@ -71,6 +71,13 @@ class Faults(Book):
             yield
         finally:
             AS_OF.reset(token)
+
+    def around_action(
+        self, product: str, action: str, parameters: Mapping[str, str], request_id: str
+    ) -> AbstractContextManager[None]:
+        """The same for an action of the RPC kind."""
+        service: Service = "sts" if product == "Sts" else "ecs"
+        return self.around(Call(service, action, resources_of(parameters), parameters, request_id))
 
     def _possible(self, rule: Rule) -> bool:
         return not isinstance(rule.fault, Stale) or self._history.changed_within(rule.fault.seconds)

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from wavelift.localcloud.accounts import Credential
 from wavelift.localcloud.errors import ApiError, unfit, unknown_action
+from wavelift.localcloud.faults.calls import Faults
 from wavelift.localcloud.rpc import formats
 from wavelift.localcloud.rpc.request import Request
 from wavelift.localcloud.rpc.signatures import Authenticator
@@ -40,9 +41,10 @@ class Answer:
 class Gateway:
     """An ASGI application. Services by their version, as one address may serve several."""
 
-    def __init__(self, authenticator: Authenticator, services: Mapping[str, Service]) -> None:
+    def __init__(self, authenticator: Authenticator, services: Mapping[str, Service], faults: Faults) -> None:
         self._authenticator = authenticator
         self._services = services
+        self._faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         http = HttpRequest(scope, receive)
@@ -66,7 +68,8 @@ class Gateway:
             product = service.product
             handle = service.find(request.action)
             caller = self._authenticator.check(request)
-            reply = handle(caller, request.parameters)
+            with self._faults.around_action(product, request.action, request.parameters, identifier):
+                reply = handle(caller, request.parameters)
             return Answer(200, formats.success(form, request.action, identifier, reply), form.value, identifier)
         except ApiError as error:
             if error.status >= 500:
