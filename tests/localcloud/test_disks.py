@@ -60,6 +60,25 @@ def test_refused_orders(ecs: Any) -> None:
         ecs.call("create_disk", zone_id=ZONE, size=5, disk_category="floppy")
     with ecs.refused("InvalidSnapshotId.NotFound", 404):
         ecs.call("create_disk", zone_id=ZONE, size=5, snapshot_id="s-none")
+    with ecs.refused("InvalidParameter.EncryptedNotSupported", 400):
+        ecs.call("create_disk", zone_id=ZONE, size=5, encrypted=True)
+    with ecs.refused("InvalidResourceGroup.NotFound", 404):
+        ecs.call("create_disk", zone_id=ZONE, size=5, resource_group_id="rg-1")
+    for fields in ({"multi_attach": "Enabled"}, {"instance_id": "i-1"}, {"bursting_enabled": True}):
+        with ecs.refused("InvalidParameter", 400):
+            ecs.call("create_disk", zone_id=ZONE, size=5, **fields)
+
+
+@pytest.mark.parametrize("name", ["x", "1disk", "a b", "http://a", "x" * 129])
+def test_malformed_names(ecs: Any, name: str) -> None:
+    with ecs.refused("InvalidDiskName.Malformed", 400):
+        ecs.call("create_disk", zone_id=ZONE, size=5, disk_name=name)
+
+
+def test_malformed_descriptions(ecs: Any) -> None:
+    for text in ("x", "https://a", "x" * 257):
+        with ecs.refused("InvalidDescription.Malformed", 400):
+            ecs.call("create_disk", zone_id=ZONE, size=5, description=text)
 
 
 def test_client_token(ecs: Any) -> None:
@@ -88,9 +107,27 @@ def test_filters_and_pages(ecs: Any) -> None:
     assert find(disk_ids="[]") == []
     assert find(status="In_use", tags={"filter": "yes"}) == []
     assert find(tags={"filter": "yes"}, page_size=2, page_number=2) == made[2:]
-    page = ecs.call("describe_disks", tags={"filter": "yes"}, max_results=2)
-    assert page["TotalCount"] == 3
-    assert find(tags={"filter": "yes"}, max_results=2, next_token=page["NextToken"]) == made[2:]
+    for wanted in ({"portable": True}, {"encrypted": False}, {"multi_attach": "Disabled"}, {"category": "cloud_essd"}):
+        assert find(tags={"filter": "yes"}, **wanted) == made
+    for nobody in (
+        {"portable": False},
+        {"encrypted": True},
+        {"disk_charge_type": "PrePaid"},
+        {"category": "cloud_ssd"},
+    ):
+        assert find(tags={"filter": "yes"}, **nobody) == []
+    ecs.call("modify_disk_attribute", disk_id=made[0], delete_auto_snapshot=False)
+    assert find(tags={"filter": "yes"}, delete_auto_snapshot=False) == made[:1]
+    filters = models.DescribeDisksRequestFilter
+    later = [filters(key="CreationStartTime", value="2990-01-01T00:00Z")]
+    assert find(tags={"filter": "yes"}, filter=later) == []
+    assert find(tags={"filter": "yes"}, filter=[filters(key="CreationStartTime", value="2020-01-01T00:00Z")]) == made
+    with ecs.refused("InvalidParameter", 400):
+        find(filter=[filters(key="Colour", value="blue")])
+    with ecs.refused("InvalidParameter", 400):
+        find(disk_ids=json.dumps([f"d-{n}" for n in range(101)]))
+    with ecs.refused("DryRunOperation", 400):
+        find(dry_run=True)
 
 
 def test_attach_and_detach(ecs: Any, server: LocalCloud, host: str) -> None:
@@ -116,6 +153,10 @@ def test_attach_and_detach(ecs: Any, server: LocalCloud, host: str) -> None:
 
 def test_refused_attachments(ecs: Any, host: str) -> None:
     elsewhere = ecs.new_disk(zone_id="cn-local-b")
+    with ecs.refused("InvalidDevice.Malformed", 400):
+        ecs.call("attach_disk", disk_id=elsewhere, instance_id=host, device="/dev/sdb")
+    with ecs.refused("InvalidParameter", 400):
+        ecs.call("attach_disk", disk_id=elsewhere, instance_id=host, force=True)
     with ecs.refused("ResourcesNotInSameZone", 403):
         ecs.call("attach_disk", disk_id=elsewhere, instance_id=host)
     with ecs.refused("InvalidDiskId.NotFound", 404):
@@ -163,3 +204,39 @@ def test_a_system_disk_travels_as_data_and_comes_home(ecs: Any, host: str) -> No
     ecs.wait(ecs.instance, donor, "Running")
     ecs.release(donor)
     assert ecs.disk(system)["Status"] == "Available"  # attached without DeleteWithInstance
+
+
+def test_a_named_device(ecs: Any, host: str) -> None:
+    first, second = ecs.new_disk(), ecs.new_disk()
+    ecs.call("attach_disk", disk_id=first, instance_id=host, device="/dev/xvdf")
+    assert ecs.wait(ecs.disk, first, "In_use")["Device"] == "/dev/xvdf"
+    with ecs.refused("InvalidDevice.InUse", 403):
+        ecs.call("attach_disk", disk_id=second, instance_id=host, device="/dev/xvdf")
+
+
+def test_attributes(ecs: Any) -> None:
+    first, second = ecs.new_disk(), ecs.new_disk()
+    ecs.call("modify_disk_attribute", disk_id=first, disk_name="renamed", description="what it is for")
+    disk = ecs.disk(first)
+    assert (disk["DiskName"], disk["Description"], disk["DeleteWithInstance"]) == ("renamed", "what it is for", False)
+    ecs.call("modify_disk_attribute", disk_ids=[first, second], delete_with_instance=True)
+    assert [ecs.disk(d)["DeleteWithInstance"] for d in (first, second)] == [True, True]
+    assert ecs.disk(first)["DiskName"] == "renamed"
+    with ecs.refused("InvalidParameter.Conflict", 400):
+        ecs.call("modify_disk_attribute", disk_id=first, disk_ids=[second], disk_name="both")
+    with ecs.refused("MissingParameter", 400):
+        ecs.call("modify_disk_attribute", disk_name="none")
+    with ecs.refused("InvalidDiskId.NotFound", 404):
+        ecs.call("modify_disk_attribute", disk_ids=[first, "d-none"], disk_name="changed")
+    assert ecs.disk(first)["DiskName"] == "renamed"
+    with ecs.refused("InvalidParameter", 400):
+        ecs.call("modify_disk_attribute", disk_id=first, bursting_enabled=True)  # not a cloud_auto disk
+
+
+def test_a_snapshot_under_way_holds_its_disk(ecs: Any, server: LocalCloud, used_disk: str) -> None:
+    with server.cloud.engine.hold_clock():
+        ecs.call("create_snapshot", disk_id=used_disk)
+        with ecs.refused("DiskCreatingSnapshot", 403):
+            ecs.call("delete_disk", disk_id=used_disk)
+        with ecs.refused("DiskCreatingSnapshot", 403):
+            ecs.call("resize_disk", disk_id=used_disk, new_size=2)

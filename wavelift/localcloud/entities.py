@@ -74,8 +74,9 @@ class Disk(Moving):
     delete_auto_snapshot: bool = True
     bursting: bool = False
     provisioned_iops: int = 0
-    # The snapshot that ResetDisk is putting back.
+    # While it is ReIniting: the snapshot that ResetDisk puts back, and whether its instance is to start then.
     resetting: str = ""
+    start_after: bool = False
     ever_attached: bool = False
     attached_at: float = 0.0
     detached_at: float = 0.0

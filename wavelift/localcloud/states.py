@@ -72,7 +72,7 @@ PASSAGES: dict[Status, Passage] = {
     DiskStatus.CREATING: Passage(DiskStatus.AVAILABLE, None, 0.1, 5),
     DiskStatus.ATTACHING: Passage(DiskStatus.IN_USE, DiskStatus.AVAILABLE, 0.1, 6),
     DiskStatus.DETACHING: Passage(DiskStatus.AVAILABLE, DiskStatus.IN_USE, 0.1, 30),
-    # A disk that is attached to nothing is Available again afterwards (see `model.reinit`).
+    # A disk that is attached to nothing is Available again afterwards (see `model.disk_changes`).
     DiskStatus.REINITING: Passage(DiskStatus.IN_USE, DiskStatus.IN_USE, 0.1, 20),
     SnapshotStatus.PROGRESSING: Passage(SnapshotStatus.ACCOMPLISHED, SnapshotStatus.FAILED, 0.3, 45),
     ImageStatus.CREATING: Passage(ImageStatus.AVAILABLE, ImageStatus.CREATE_FAILED, 0.3, 60),

@@ -16,6 +16,7 @@ from wavelift.localcloud.engine import Engine
 from wavelift.localcloud.entities import HOST_IMAGE, Image
 from wavelift.localcloud.locks import KeyedLocks
 from wavelift.localcloud.model.context import Context, Options
+from wavelift.localcloud.model.disk_changes import DiskChanges
 from wavelift.localcloud.model.disks import Disks
 from wavelift.localcloud.model.images import Images
 from wavelift.localcloud.model.instances import Instances
@@ -69,6 +70,7 @@ class Cloud:
             hosts=Hosts(folders, files, self._children),
         )
         self.disks = Disks(context)
+        self.disk_changes = DiskChanges(context)
         self.snapshots = Snapshots(context)
         self.images = Images(context, self.snapshots)
         self.instances = Instances(context, self.disks)

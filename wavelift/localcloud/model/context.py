@@ -1,6 +1,6 @@
 """What every part of the model shares."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from wavelift.localcloud.disks import DiskFiles
@@ -35,7 +35,7 @@ class Options:
     data_snapshot_images: bool = True
     # How long an instance may take to shut down before it is switched off.
     grace: float = 20.0
-    quotas: Quotas = Quotas()
+    quotas: Quotas = field(default_factory=Quotas)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Disks: made, attached, detached, released."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import ZONES, Disk, Instance, Moving, Snapshot, new_id
 from wavelift.localcloud.errors import ApiError, forbidden, missing
-from wavelift.localcloud.model import sizes
+from wavelift.localcloud.model import quotas, sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.states import DiskStatus, InstanceStatus, SnapshotStatus
@@ -22,9 +23,22 @@ class DiskOrder:
     level: str | None = None
     size: int | None = None
     snapshot: str | None = None
+    bursting: bool = False
+    provisioned_iops: int = 0
     name: str = ""
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiskAttributes:
+    """What ModifyDiskAttribute changes; None leaves a thing as it is."""
+
+    name: str | None = None
+    description: str | None = None
+    delete_with_instance: bool | None = None
+    delete_auto_snapshot: bool | None = None
+    bursting: bool | None = None
 
 
 class Disks:
@@ -47,12 +61,15 @@ class Disks:
             if size is None:
                 raise missing("Size")
             kind.check_data(size, "InvalidDiskSize.NotSupported")
+            if order.bursting or order.provisioned_iops:
+                kind.check_extras(size, order.provisioned_iops)
             if snapshot:
                 sizes.check_snapshot(size, snapshot.disk_size)
             if not self._context.files.can_hold(sizes.to_bytes(size)):
                 raise forbidden(
                     "InvalidDiskSize.NotSupported", f"The filesystem of this host has no files of {size} GiB."
                 )
+            quotas.check(tx, self._context.options.quotas, Disk)
             disk = Disk(
                 id=new_id(Disk.prefix),
                 created=time.time(),
@@ -61,6 +78,8 @@ class Disks:
                 category=kind.category,
                 performance_level=kind.level,
                 source_snapshot=snapshot.id if snapshot else "",
+                bursting=order.bursting,
+                provisioned_iops=order.provisioned_iops,
                 name=order.name,
                 description=order.description,
                 tags=order.tags,
@@ -80,7 +99,14 @@ class Disks:
         self.make_file(disk)
 
     def attach(
-        self, disk_id: str, instance_id: str, *, bootable: bool, credentials: bool, delete_with_instance: bool
+        self,
+        disk_id: str,
+        instance_id: str,
+        *,
+        bootable: bool,
+        credentials: bool,
+        delete_with_instance: bool,
+        device: str | None = None,
     ) -> None:
         with self._context.store.transaction() as tx:
             disk = find(tx, Disk, disk_id)
@@ -99,8 +125,10 @@ class Disks:
                 disk.device = "/dev/xvda"
             elif sum(other.type == "data" for other in attached) >= DATA_DISKS:
                 raise forbidden("InstanceDiskLimitExceeded", f"An instance has at most {DATA_DISKS} data disks.")
+            elif device in {other.device for other in attached}:
+                raise forbidden("InvalidDevice.InUse", "The specified device has been occupied.")
             else:
-                disk.device = free_device(attached)
+                disk.device = device or free_device(attached)
             disk.type = "system" if bootable else "data"
             disk.instance = instance.id
             disk.delete_with_instance = delete_with_instance
@@ -163,18 +191,29 @@ class Disks:
             tx.put(disk)
 
     def delete(self, identifier: str) -> None:
-        """An unknown id is no error. Waits for a copy that is being made of the disk."""
+        """An unknown id is no error."""
         with self._context.locks.hold(disk_lock(identifier)), self._context.store.transaction() as tx:
             disk = tx.get(Disk, identifier)
             if disk is None:
                 return
             if disk.status is not DiskStatus.AVAILABLE:
                 raise wrong_disk_status(disk)
+            check_no_snapshot_under_way(tx, disk)
             self.release(tx, disk)
 
     def release(self, tx: Transaction, disk: Disk) -> None:
         tx.remove(disk)
         tx.after_commit.append(lambda: self._context.files.remove(self._context.files.disk(disk.id)))
+
+    def modify(self, identifiers: Sequence[str], change: DiskAttributes) -> None:
+        with self._context.store.transaction() as tx:
+            for disk in [find(tx, Disk, identifier) for identifier in identifiers]:
+                if change.bursting:
+                    sizes.Class(disk.category, disk.performance_level).check_extras(disk.size, 0)
+                for name, value in vars(change).items():
+                    if value is not None:
+                        setattr(disk, name, value)
+                tx.put(disk)
 
     def all(self) -> list[Disk]:
         with self._context.store.transaction() as tx:
@@ -196,6 +235,11 @@ def ready_snapshot(tx: Transaction, identifier: str) -> Snapshot:
     if snapshot.status is not SnapshotStatus.ACCOMPLISHED:
         raise forbidden("InvalidSnapshotId.NotReady", f"The snapshot is {snapshot.status.value}.")
     return snapshot
+
+
+def check_no_snapshot_under_way(tx: Transaction, disk: Disk) -> None:
+    if any(s.disk == disk.id and s.status is SnapshotStatus.PROGRESSING for s in tx.all(Snapshot)):
+        raise forbidden("DiskCreatingSnapshot", f"A snapshot of {disk.id} is not completed yet.")
 
 
 def disks_of(tx: Transaction, instance_id: str) -> list[Disk]:

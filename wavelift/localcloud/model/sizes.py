@@ -55,6 +55,23 @@ class Class:
                 f"The size of a {self} system disk is {low} to {SYSTEM_LIMIT} GiB, not {size}.",
             )
 
+    def check_larger(self, system: bool, size: int, now: int) -> None:
+        """Disks only grow, and not beyond what their category has."""
+        if size <= now:
+            raise forbidden("InvalidDiskSize.TooSmall", f"The new size must be more than {now} GiB.")
+        high = (500 if self.category == "cloud" else SYSTEM_LIMIT) if system else RANGES[self.category, self.level][1]
+        if size > high:
+            raise forbidden("InvalidDiskSize.TooLarge", f"The size of a {self} disk is at most {high} GiB here.")
+
+    def check_extras(self, size: int, iops: int) -> None:
+        """Bursting, and IOPS ordered beyond those that come with the size."""
+        if self.category != "cloud_auto":
+            raise invalid("DiskCategory", "Only cloud_auto disks burst or have provisioned IOPS.")
+        base = max(min(1800 + 50 * size, 50_000), 3000)
+        most = min(1000 * size - base, 50_000) if size > 3 else 0
+        if iops > max(0, most):
+            raise invalid("ProvisionedIops", f"A disk of {size} GiB has at most {max(0, most)}.")
+
     def __str__(self) -> str:
         return f"{self.category} {self.level}".strip()
 
