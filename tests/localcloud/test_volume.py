@@ -1,0 +1,225 @@
+"""The volume with reflinks: made, taken over, given back; and what happens where it cannot be had."""
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wavelift.localcloud import volume
+from wavelift.localcloud.disks import DiskFiles
+from wavelift.localcloud.volume import FOLDERS, Volume, VolumeLost, shares
+
+MIB = 1024**2
+NOBODY = 65534
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+
+
+def traces(folder: Path) -> list[str]:
+    """Mounts in the folder and loop devices on its files."""
+    mounts = [line.split()[4].replace(r"\040", " ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    found = [mount for mount in mounts if str(folder) in mount]
+    for shown in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            found += [text for text in [shown.read_text()] if str(folder) in text]
+        except OSError:  # it ended just now
+            continue
+    return found
+
+
+def wait_for_no_trace(folder: Path) -> None:
+    deadline = time.monotonic() + 5
+    while left := traces(folder):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    """On a file system without reflinks, whatever the host's is. Nothing stays mounted."""
+    folder = tmp_path / "a state, folder"
+    folder.mkdir()
+    if os.geteuid() == 0 and shares(folder):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4G", "none", str(folder)], check=True)
+    yield folder
+    Volume(folder).close()
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+    wait_for_no_trace(folder)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB without reflinks."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16M", "none", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def used(folder: Path) -> int:
+    free = os.statvfs(folder)
+    return (free.f_blocks - free.f_bfree) * free.f_frsize
+
+
+@root
+def test_copies_share_what_is_the_same(state: Path) -> None:
+    own = Volume(state)
+    own.open()
+    files = DiskFiles(state)
+    disk, snapshot = files.disk("d-1"), files.snapshot("s-1")
+    disk.write_bytes(os.urandom(8 * MIB))
+    files.flush(disk)
+    before = used(own.folder)
+    files.create(snapshot, 8 * MIB, disk)
+    content = snapshot.read_bytes()
+    assert used(own.folder) - before < MIB
+    with disk.open("r+b") as file:
+        file.write(b"later")
+    assert snapshot.read_bytes() == content and disk.read_bytes()[5:] == content[5:]
+    own.close()
+    assert not (state / "disks").exists()
+    own.open()
+    assert snapshot.read_bytes() == content
+    own.close()
+
+
+@root
+def test_what_a_killed_cloud_left_mounted_is_taken_over(state: Path) -> None:
+    code = (
+        "import os, sys, pathlib; from wavelift.localcloud.volume import Volume;"
+        "state = pathlib.Path(sys.argv[1]); Volume(state).open();"
+        "(state / 'disks' / 'd').write_text('kept'); os.kill(os.getpid(), 9)"
+    )
+    for _ in range(2):
+        killed = subprocess.run([sys.executable, "-c", code, str(state)], timeout=30)
+        assert killed.returncode == -9
+        assert len(traces(state)) == 2  # one mount, one device
+    Volume(state).open()
+    assert len(traces(state)) == 2 and (state / "disks" / "d").read_text() == "kept"
+
+
+@root
+def test_a_volume_in_use_is_never_mounted_from_two_devices(
+    state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(volume, "BUSY_SECONDS", 0.0)
+    own = Volume(state)
+    own.open()
+    with (state / "disks" / "d").open("w") as held:
+        own.close()
+        assert "in use by another process" in caplog.text
+        assert not own.folder.is_mount() and len(traces(state)) == 1
+        held.write("written after it was gone from the tree")
+        held.flush()
+        own.open()
+        assert (state / "disks" / "d").read_text() == "written after it was gone from the tree"
+        assert len(traces(state)) == 2
+    own.close()
+
+
+@root
+def test_a_kill_while_it_is_made(state: Path) -> None:
+    (state / "volume.partial").write_bytes(b"half")
+    Volume(state).open()
+    assert shares(state / "disks") and not (state / "volume.partial").exists()
+
+
+def copies(caplog: pytest.LogCaptureFixture, state: Path) -> None:
+    """It works, as on any file system, and says what that costs."""
+    assert "SNAPSHOTS WILL COPY" in caplog.text and str(state) in caplog.text
+    assert [(state / name).is_dir() and not (state / name).is_symlink() for name in FOLDERS] == [True] * len(FOLDERS)
+    assert not (state / "volume.img").exists() and not (state / "volume").exists()
+    assert traces(state) == ([str(state)] if state.is_mount() else [])
+
+
+@root
+def test_no_room_for_one(small: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Volume(small).open()
+    copies(caplog, small)
+
+
+@root
+def test_no_tool_to_make_one(state: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    Volume(state).open()
+    copies(caplog, state)
+    caplog.clear()
+    monkeypatch.undo()
+    Volume(state).open()  # its files are in the old place by now
+    copies(caplog, state)
+
+
+@root
+def test_one_that_was_made_but_never_used_can_be_given_up(state: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (state / "volume.img").write_bytes(b"no file system")
+    Volume(state).open()
+    copies(caplog, state)
+
+
+@root
+@pytest.mark.parametrize("harm", [lambda image: image.unlink(), lambda image: image.write_bytes(bytes(MIB))])
+def test_disks_in_a_lost_volume_are_not_replaced_by_nothing(state: Path, harm: object) -> None:
+    own = Volume(state)
+    own.open()
+    own.close()
+    assert callable(harm)
+    harm(state / "volume.img")
+    before = sorted(state.iterdir())
+    with pytest.raises(VolumeLost, match=r"holds this cloud's disks and cannot be mounted"):
+        own.open()
+    assert [path for path in sorted(state.iterdir()) if path.name != "volume"] == [
+        path for path in before if path.name != "volume"
+    ]
+
+
+@root
+def test_something_else_is_mounted_there(state: Path) -> None:
+    Volume(state).open()
+    Volume(state).close()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(state / "volume")], check=True)
+    try:
+        with pytest.raises(VolumeLost, match="none is mounted there"):
+            Volume(state).open()
+    finally:
+        subprocess.run(["umount", str(state / "volume")], check=True)
+
+
+def test_an_ordinary_user_copies() -> None:
+    code = (
+        "import logging, sys, pathlib; from wavelift.localcloud.volume import Volume; logging.basicConfig();"
+        "state = pathlib.Path(sys.argv[1]); Volume(state).open(); Volume(state).close()"
+    )
+    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        state = Path(name).resolve()
+        if shares(state):
+            pytest.skip("every file system here shares data")
+        os.chown(state, NOBODY, NOBODY) if user else None
+        done = subprocess.run(  # type: ignore[call-overload]
+            [sys.executable, "-c", code, name], capture_output=True, text=True, timeout=30, **user
+        )
+        assert done.returncode == 0, done.stderr
+        assert "SNAPSHOTS WILL COPY" in done.stderr and "as root" in done.stderr
+        assert sorted(path.name for path in state.iterdir()) == sorted(FOLDERS)
+
+
+@root
+def test_a_full_disk_gets_its_room_back(small: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    Volume(small).open()
+    files = DiskFiles(small)
+    files.disk("d-1").write_bytes(os.urandom(10 * MIB))
+    before = used(small)
+    with pytest.raises(OSError) as caught:
+        files.create(files.snapshot("s-1"), 10 * MIB, files.disk("d-1"))
+    assert caught.value.errno == errno.ENOSPC
+    assert used(small) == before and list((small / "snapshots").iterdir()) == []
