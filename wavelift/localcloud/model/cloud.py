@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.engine import Engine
-from wavelift.localcloud.entities import HOST_IMAGE, Image
+from wavelift.localcloud.entities import HOST_IMAGE, Disk, Image, Instance, Snapshot
 from wavelift.localcloud.locks import KeyedLocks
 from wavelift.localcloud.model.context import Context, Options
 from wavelift.localcloud.model.disk_changes import DiskChanges
@@ -21,14 +21,17 @@ from wavelift.localcloud.model.disks import Disks
 from wavelift.localcloud.model.images import Images
 from wavelift.localcloud.model.instances import Instances
 from wavelift.localcloud.model.network import Network
+from wavelift.localcloud.model.sizes import to_bytes
 from wavelift.localcloud.model.snapshots import Snapshots
 from wavelift.localcloud.model.tags import Tags
+from wavelift.localcloud.oss.model.store import ObjectStore
 from wavelift.localcloud.runtimes.base import Folders
 from wavelift.localcloud.runtimes.hosts import Hosts
 from wavelift.localcloud.runtimes.machines import Machines
 from wavelift.localcloud.runtimes.processes import Children
 from wavelift.localcloud.states import ImageStatus
 from wavelift.localcloud.store import Store, Transaction
+from wavelift.localcloud.volume import Volume
 
 LOG = logging.getLogger(__name__)
 
@@ -53,21 +56,24 @@ class Cloud:
             raise StateInUse(state) from None
         self.options = options
         self.store = Store(state / "state.sqlite")
-        self._children = Children()
-        files, folders = DiskFiles(state), Folders(state)
+        self._volume = Volume(state)
+        self._volume.open()
+        self.objects = ObjectStore(state / "oss")
+        self._children = Children(state)
+        self.files, self._folders = DiskFiles(state), Folders(state)
         with self.store.transaction() as tx:
             self._sockets = sockets = _sockets(tx)
         self.engine = Engine(self.store, options.profile)
-        self.machines = Machines(folders, files, self._children, sockets)
+        self.machines = Machines(self._folders, self.files, self._children, sockets)
         context = Context(
             options=options,
             store=self.store,
             engine=self.engine,
-            files=files,
-            folders=folders,
+            files=self.files,
+            folders=self._folders,
             locks=KeyedLocks(),
             machines=self.machines,
-            hosts=Hosts(folders, files, self._children),
+            hosts=Hosts(self._folders, self.files, self._children),
         )
         self.disks = Disks(context)
         self.disk_changes = DiskChanges(context)
@@ -80,6 +86,13 @@ class Cloud:
         self._watch = threading.Thread(target=self._run_watch, name="localcloud-watch", daemon=True)
 
     def start(self) -> None:
+        try:
+            self._begin()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _begin(self) -> None:
         with self.store.transaction() as tx:
             self.network.seed(tx)
             _seed_host_image(tx, self.options.host_instances)
@@ -88,20 +101,33 @@ class Cloud:
         self.instances.adopt()
         self.snapshots.recover()
         self.images.recover()
+        self._sweep()
         self.engine.start()
         self._watch.start()
 
     def stop(self) -> None:
         """Stop every instance. Operations under way are not ended: they go on after the next start."""
         self._stopping.set()
-        self._watch.join()
+        if self._watch.is_alive():
+            self._watch.join()
         self.machines.hurry.set()
         self.engine.stop()
         self.machines.hurry.clear()
         self.instances.shut_down()
         shutil.rmtree(self._sockets, ignore_errors=True)
+        self.objects.close()
         self.store.close()
+        self._volume.close()
         self._claim.close()
+
+    def _sweep(self) -> None:
+        """A kill may come between a change of the store and the files that go with it: the store is right."""
+        with self.store.transaction() as tx:
+            disks = {disk.id: to_bytes(disk.size) for disk in tx.look(Disk)}
+            snapshots = {snapshot.id for snapshot in tx.look(Snapshot)}
+            instances = {instance.id for instance in tx.look(Instance)}
+        self.files.sweep(disks, snapshots)
+        self._folders.sweep(instances)
 
     def _run_watch(self) -> None:
         while not self._stopping.wait(WATCH_SECONDS):
