@@ -25,12 +25,13 @@ SLEEP = "exec sleep 600"
 class Ecs:
     """The real SDK with the region filled in, and waits."""
 
-    def __init__(self, endpoint: str, key: str = KEY, secret: str = SECRET) -> None:
+    def __init__(self, endpoint: str, key: str = KEY, secret: str = SECRET, token: str = "") -> None:
         self.endpoint = endpoint
         self.client = Client(
             Config(
                 access_key_id=key,
                 access_key_secret=secret,
+                security_token=token or None,
                 endpoint=endpoint,
                 protocol="http",
                 region_id=REGION,

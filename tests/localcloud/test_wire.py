@@ -30,6 +30,7 @@ def send(ecs: Any, action: str, query: dict[str, str] | None = None, **changes: 
         signed, "ACS3-HMAC-SHA256", headers["x-acs-content-sha256"], "LOCALTEST", "a secret for tests"
     )
     headers["Authorization"] = changes.get("authorization", authorization)
+    headers["accept"] = changes.get("accept", "*/*")
     return httpx.post(
         f"http://{ecs.endpoint}/",
         params=changes.get("sent", query),

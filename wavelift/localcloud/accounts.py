@@ -95,7 +95,7 @@ class Accounts:
     ) -> Credential:
         """A new temporary credential."""
         key = TEMPORARY + secrets.token_hex(12)
-        claims = {
+        claims: dict[str, Any] = {
             "key": key,
             "expires": time.time() + min(seconds, LONGEST),
             "policy": policy,
@@ -104,7 +104,7 @@ class Accounts:
         }
         body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
         token = f"{body}.{self._mark(f'token {body}')}"
-        return self.find(key, token)
+        return Credential(secret=self._mark(f"secret {key}"), token=token, **claims)
 
     def _mark(self, text: str) -> str:
         return hmac.new(self._seal, text.encode(), hashlib.sha256).hexdigest()
