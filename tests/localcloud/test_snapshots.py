@@ -3,6 +3,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from alibabacloud_ecs20140526 import models
+
 ZONE = "cn-local-a"
 
 
@@ -23,10 +25,12 @@ def test_a_snapshot_and_its_clone(ecs: Any, server: Any, state: Path, used_disk:
         snapshot = ecs.snapshot(snapshot_id)
         assert snapshot["Status"] == "progressing"
         assert 0 <= int(snapshot["Progress"].removesuffix("%")) < 100
+        assert snapshot["RemainTime"] >= 1 and not snapshot["Available"]
         with ecs.refused("InvalidSnapshotId.NotReady", 403):
             ecs.call("create_disk", zone_id=ZONE, size=5, snapshot_id=snapshot_id)
     snapshot = ecs.wait(ecs.snapshot, snapshot_id, "accomplished")
     assert (snapshot["Progress"], snapshot["SourceDiskId"], snapshot["SourceDiskSize"]) == ("100%", used_disk, "1")
+    assert (snapshot["RemainTime"], snapshot["Available"], snapshot["SourceDiskType"]) == (0, True, "data")
     file = state / "snapshots" / f"{snapshot_id}.raw"
     assert content(file) == (b"first", b"last", 1024**3)
     assert file.stat().st_blocks * 512 < 1024 * 1024  # sparse
@@ -47,9 +51,9 @@ def test_client_token(ecs: Any, used_disk: str) -> None:
         fields = {"disk_id": used_disk, "snapshot_name": name, "client_token": "snapshot-token"}
         return str(ecs.call("create_snapshot", **fields)["SnapshotId"])
 
-    assert make("a") == make("a")
+    assert make("one") == make("one")
     with ecs.refused("IdempotentParameterMismatch", 403):
-        make("b")
+        make("two")
 
 
 def test_filters(ecs: Any, used_disk: str) -> None:
@@ -62,6 +66,17 @@ def test_filters(ecs: Any, used_disk: str) -> None:
     assert find(tags={"kind": "filter"}) == [made]
     assert find(snapshot_ids=json.dumps([made]), status="accomplished") == [made]
     assert find(disk_id=used_disk, status="progressing") == []
+    for same in ({"usage": "none"}, {"snapshot_type": "user"}, {"source_disk_type": "Data"}, {"category": "Standard"}):
+        assert find(disk_id=used_disk, **same) == [made]
+    for other in ({"usage": "image"}, {"snapshot_type": "auto"}, {"source_disk_type": "system"}, {"encrypted": True}):
+        assert find(disk_id=used_disk, **other) == []
+    link = ecs.snapshot(made)["SnapshotLinkId"]
+    again = ecs.new_snapshot(used_disk)
+    assert find(snapshot_link_id=link) == [made, again]
+    later = models.DescribeSnapshotsRequestFilter(key="CreationStartTime", value="2990-01-01T00:00Z")
+    assert find(disk_id=used_disk, filter=[later]) == []
+    with ecs.refused("DryRunOperation", 400):
+        find(dry_run=True)
 
 
 def test_deletion(ecs: Any, state: Path, used_disk: str) -> None:
@@ -71,6 +86,7 @@ def test_deletion(ecs: Any, state: Path, used_disk: str) -> None:
         ecs.call("delete_snapshot", snapshot_id=snapshot_id)
     ecs.call("delete_snapshot", snapshot_id=snapshot_id, force=True)
     assert ecs.snapshot(snapshot_id)["Status"] == "gone"
+    ecs.call("delete_snapshot", snapshot_id=snapshot_id)  # unknown by now, and no error
     assert not (state / "snapshots" / f"{snapshot_id}.raw").exists()
     assert content(state / "disks" / f"{clone}.raw")[:2] == (b"first", b"last")
 
@@ -87,6 +103,65 @@ def test_too_small_for_the_snapshot(ecs: Any, host: str) -> None:
     snapshot_id = ecs.new_snapshot(disk_id)
     with ecs.refused("InvalidDiskSize.TooSmall", 403):
         ecs.new_disk(2, snapshot_id=snapshot_id)
+
+
+def test_one_under_way_is_given_up(ecs: Any, server: Any, state: Path, used_disk: str) -> None:
+    with server.cloud.engine.hold_clock():
+        snapshot_id = ecs.call("create_snapshot", disk_id=used_disk)["SnapshotId"]
+        ecs.call("delete_snapshot", snapshot_id=snapshot_id)
+    assert ecs.snapshot(snapshot_id)["Status"] == "gone"
+    assert not (state / "snapshots" / f"{snapshot_id}.raw").exists()
+
+
+def test_names_and_how_long_it_is_kept(ecs: Any, used_disk: str) -> None:
+    with ecs.refused("InvalidSnapshotName.Malformed", 400):
+        ecs.call("create_snapshot", disk_id=used_disk, snapshot_name="auto-one")  # the name of an automatic one
+    with ecs.refused("InvalidParameter", 400):
+        ecs.call("create_snapshot", disk_id=used_disk, retention_days=65537)
+    made = ecs.new_snapshot(used_disk, retention_days=7, category="Standard", instant_access=True)
+    assert ecs.snapshot(made)["RetentionDays"] == 7
+    ecs.call("modify_snapshot_attribute", snapshot_id=made, snapshot_name="kept", retention_days=30)
+    ecs.call("modify_snapshot_attribute", snapshot_id=made, description="for long")
+    snapshot = ecs.snapshot(made)
+    assert (snapshot["SnapshotName"], snapshot["RetentionDays"], snapshot["Description"]) == ("kept", 30, "for long")
+    with ecs.refused("InvalidParameter", 400):
+        ecs.call("modify_snapshot_attribute", snapshot_id=made, retention_days=29)
+    with ecs.refused("InvalidSnapshotId.NotFound", 404):
+        ecs.call("modify_snapshot_attribute", snapshot_id="s-none", snapshot_name="none")
+
+
+def copy_order(source: str, **fields: Any) -> dict[str, Any]:
+    names = {"destination_snapshot_name": "copy", "destination_snapshot_description": "a copy"}
+    return {"snapshot_id": source, "destination_region_id": "cn-local", **names, **fields}
+
+
+def test_a_copy(ecs: Any, state: Path, used_disk: str) -> None:
+    source = ecs.new_snapshot(used_disk)
+    copy = ecs.call("copy_snapshot", tags={"copy": "yes"}, client_token="copy", **copy_order(source))["SnapshotId"]
+    found = ecs.wait(ecs.snapshot, copy, "accomplished")
+    assert (found["SourceSnapshotId"], found["SnapshotName"]) == (source, "copy")
+    assert (
+        ecs.call("copy_snapshot", tags={"copy": "yes"}, client_token="copy", **copy_order(source))["SnapshotId"] == copy
+    )
+    ecs.call("delete_snapshot", snapshot_id=source)
+    assert content(state / "snapshots" / f"{copy}.raw") == (b"first", b"last", 1024**3)
+    with ecs.refused("InvalidParameter.Mismatch", 403):
+        ecs.call("reset_disk", disk_id=used_disk, snapshot_id=copy)
+    with ecs.refused("InvalidRegionId.NotFound", 404):
+        ecs.call("copy_snapshot", **copy_order(copy, destination_region_id="cn-elsewhere"))
+
+
+def test_what_is_copied_stays_meanwhile(ecs: Any, server: Any, state: Path, used_disk: str) -> None:
+    source = ecs.new_snapshot(used_disk)
+    with server.cloud.engine.hold_clock():
+        copy = ecs.call("copy_snapshot", **copy_order(source))["SnapshotId"]
+        with ecs.refused("OperationDenied", 403):
+            ecs.call("delete_snapshot", snapshot_id=source)
+        with ecs.refused("InvalidSnapshotId.NotReady", 403):
+            ecs.call("copy_snapshot", **copy_order(copy))
+        ecs.call("delete_snapshot", snapshot_id=copy)
+    ecs.call("delete_snapshot", snapshot_id=source)
+    assert not any((state / "snapshots" / f"{s}.raw").exists() for s in (source, copy))
 
 
 # Writes the same growing number at the start and at the end of its disk, for ever.

@@ -9,8 +9,8 @@ from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
 from wavelift.localcloud.model.disks import DiskAttributes, DiskOrder
 from wavelift.localcloud.model.tags import matches
+from wavelift.localcloud.rpc.formats import timestamp
 from wavelift.localcloud.rpc.parameters import Parameters
-from wavelift.localcloud.rpc.wire import timestamp
 
 STATUSES = frozenset({"In_use", "Available", "Attaching", "Detaching", "Creating", "ReIniting", "All"})
 DEVICES = frozenset(f"/dev/xvd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")

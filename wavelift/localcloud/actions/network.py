@@ -7,8 +7,8 @@ from wavelift.localcloud.errors import ApiError, invalid, missing
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
 from wavelift.localcloud.model.tags import matches
+from wavelift.localcloud.rpc.formats import timestamp
 from wavelift.localcloud.rpc.parameters import Parameters
-from wavelift.localcloud.rpc.wire import timestamp
 
 PROTOCOLS = frozenset({"TCP", "UDP", "ICMP", "ICMPv6", "GRE", "ALL"})
 

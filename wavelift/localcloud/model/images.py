@@ -9,7 +9,7 @@ from wavelift.localcloud.entities import DiskType, Image, ImageDevice, Instance,
 from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden, invalid, missing
 from wavelift.localcloud.model.context import Context, disk_lock, find
 from wavelift.localcloud.model.disks import disks_of, ready_snapshot, wrong_instance_status
-from wavelift.localcloud.model.snapshots import Snapshots
+from wavelift.localcloud.model.snapshots import SnapshotOrder, Snapshots
 from wavelift.localcloud.states import DiskStatus, ImageStatus, InstanceStatus, SnapshotStatus
 from wavelift.localcloud.store import Token, Transaction
 
@@ -140,7 +140,7 @@ class Images:
                     raise dry_run_passed()
                 snapshots: list[Snapshot] = []
                 for disk in disks:
-                    snapshot = self._snapshots.begin(tx, disk.id, f"{image.id}-{disk.id}", "", {})
+                    snapshot = self._snapshots.begin(tx, disk.id, SnapshotOrder(f"{image.id}-{disk.id}"))
                     snapshots.append(snapshot)
                     image.devices.append(
                         ImageDevice(device=disk.device, type=disk.type, snapshot=snapshot.id, size=disk.size)

@@ -9,13 +9,14 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
 from wavelift.localcloud.engine import Task
-from wavelift.localcloud.entities import Disk, Image, Instance, Snapshot, new_id
-from wavelift.localcloud.errors import ApiError, forbidden
+from wavelift.localcloud.entities import Disk, DiskType, Image, Instance, Snapshot, new_id
+from wavelift.localcloud.errors import ApiError, forbidden, invalid
 from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
-from wavelift.localcloud.model.disks import wrong_disk_status
+from wavelift.localcloud.model.disks import ready_snapshot, wrong_disk_status
 from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.runtimes.qmp import QmpError
 from wavelift.localcloud.states import DiskStatus, SnapshotStatus
@@ -23,25 +24,31 @@ from wavelift.localcloud.store import Token, Transaction
 
 LOG = logging.getLogger(__name__)
 
-PER_DISK = 256
+
+@dataclass(frozen=True)
+class SnapshotOrder:
+    name: str = ""
+    description: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    retention_days: int = 0
 
 
 class Snapshots:
     def __init__(self, context: Context) -> None:
         self._context = context
-        context.engine.register(SnapshotStatus.PROGRESSING, Task(Snapshot))
+        context.engine.register(SnapshotStatus.PROGRESSING, Task(Snapshot, self._duplicate))
 
-    def create(self, disk_id: str, name: str, description: str, tags: dict[str, str], token: Token | None) -> str:
+    def create(self, disk_id: str, order: SnapshotOrder, token: Token | None) -> str:
         with self._context.locks.hold(disk_lock(disk_id)):
             with self._context.store.transaction() as tx:
                 if (known := tx.recall(token)) is not None:
                     return known
-                snapshot = self.begin(tx, disk_id, name, description, tags)
+                snapshot = self.begin(tx, disk_id, order)
                 tx.remember(token, snapshot.id)
             self.copy([snapshot])
         return snapshot.id
 
-    def begin(self, tx: Transaction, disk_id: str, name: str, description: str, tags: dict[str, str]) -> Snapshot:
+    def begin(self, tx: Transaction, disk_id: str, order: SnapshotOrder) -> Snapshot:
         """Check and note the snapshot. It is not under way until `copy` was called, in the same hold of the lock."""
         disk = find(tx, Disk, disk_id)
         if disk.status not in {DiskStatus.IN_USE, DiskStatus.AVAILABLE}:
@@ -50,18 +57,10 @@ class Snapshots:
             raise forbidden(
                 "IncorrectDiskStatus.NeverAttached", "The specified disk has never been attached to any instance."
             )
-        if sum(other.disk == disk.id for other in tx.look(Snapshot)) >= PER_DISK:
-            raise ApiError("QuotaExceed.Snapshot", f"A disk has at most {PER_DISK} snapshots.")
-        snapshot = Snapshot(
-            id=new_id(Snapshot.prefix),
-            created=time.time(),
-            name=name,
-            description=description,
-            tags=tags,
-            disk=disk.id,
-            disk_size=disk.size,
-            disk_type=disk.type,
-        )
+        most = self._context.options.quotas.snapshots_per_disk
+        if sum(other.disk == disk.id and not other.source_snapshot for other in tx.look(Snapshot)) >= most:
+            raise ApiError("QuotaExceed.Snapshot", f"A disk has at most {most} snapshots.")
+        snapshot = new_snapshot(order, disk.id, disk.size, disk.type)
         tx.put(snapshot)
         return snapshot
 
@@ -133,17 +132,62 @@ class Snapshots:
                 names = ", ".join(snapshot.id for snapshot in together)
                 LOG.exception("%s could not be made after the restart", names)
 
-    def delete(self, identifier: str, force: bool) -> None:
+    def duplicate(self, source_id: str, order: SnapshotOrder, token: Token | None) -> str:
+        """What CopySnapshot makes: a snapshot of its own, which does not lead back to the disk."""
+        with self._context.store.transaction() as tx:
+            if (known := tx.recall(token)) is not None:
+                return known
+            source = ready_snapshot(tx, source_id)
+            snapshot = new_snapshot(order, source.disk, source.disk_size, source.disk_type)
+            snapshot.source_snapshot = source.id
+            self._context.engine.enter(tx, snapshot, SnapshotStatus.PROGRESSING)
+            tx.remember(token, snapshot.id)
+            return snapshot.id
+
+    def _duplicate(self, identifier: str) -> None:
+        with self._context.store.transaction() as tx:
+            snapshot = tx.get(Snapshot, identifier)
+        if snapshot is not None and snapshot.source_snapshot:
+            self.make_file(snapshot)
+
+    def make_file(self, snapshot: Snapshot) -> None:
+        """Of a copy. It may be deleted, or its making cancelled, meanwhile: then nothing is left."""
+        files = self._context.files
+        target = files.snapshot(snapshot.id)
+        files.create(target, sizes.to_bytes(snapshot.disk_size), files.snapshot(snapshot.source_snapshot))
+        with self._context.store.transaction() as tx:
+            gone = tx.get(Snapshot, snapshot.id) is None
+        if gone:
+            files.remove(target)
+
+    def modify(self, identifier: str, name: str | None, description: str | None, retention_days: int | None) -> None:
         with self._context.store.transaction() as tx:
             snapshot = find(tx, Snapshot, identifier)
+            if retention_days is not None:
+                if not snapshot.retention_days or retention_days < snapshot.retention_days:
+                    raise invalid("RetentionDays", "A snapshot is kept longer, not shorter.")
+                snapshot.retention_days = retention_days
+            snapshot.name = name if name is not None else snapshot.name
+            snapshot.description = description if description is not None else snapshot.description
+            snapshot.modified = time.time()
+            tx.put(snapshot)
+
+    def delete(self, identifier: str, force: bool) -> None:
+        """An unknown id is no error; one that is progressing is given up."""
+        with self._context.store.transaction() as tx:
+            snapshot = tx.get(Snapshot, identifier)
+            if snapshot is None:
+                return
             if any(device.snapshot == identifier for image in tx.look(Image) for device in image.devices):
                 raise forbidden("SnapshotCreatedImage", "The snapshot has created images.")
-            made = [disk for disk in tx.look(Disk) if disk.source_snapshot == identifier]
-            reading = any(disk.status is DiskStatus.CREATING for disk in made)
+            made = [disk for disk in tx.look(Disk) if identifier in {disk.source_snapshot, disk.resetting}]
+            reading = any(disk.status in {DiskStatus.CREATING, DiskStatus.REINITING} for disk in made)
             if reading or (made and not force):
                 raise forbidden("SnapshotCreatedDisk", "The snapshot has created disks.")
-            if snapshot.status is SnapshotStatus.PROGRESSING and not snapshot.copied:
+            if snapshot.status is SnapshotStatus.PROGRESSING and not snapshot.copied and _of_a_disk(snapshot):
                 raise forbidden("InvalidSnapshotId.NotReady", "The snapshot is being made.")
+            if any(s.source_snapshot == identifier and s.busy is not None for s in tx.look(Snapshot)):
+                raise forbidden("OperationDenied", "The snapshot is being copied.")
             tx.remove(snapshot)
             files = self._context.files
             tx.after_commit.append(lambda: files.remove(files.snapshot(identifier)))
@@ -159,6 +203,22 @@ class Snapshots:
             disks = {disk.source_snapshot for disk in tx.look(Disk)}
         both = {name: "image_disk" for name in images & disks}
         return {name: "image" for name in images} | {name: "disk" for name in disks} | both
+
+
+def new_snapshot(order: SnapshotOrder, disk: str, size: int, kind: DiskType) -> Snapshot:
+    now = time.time()
+    return Snapshot(
+        id=new_id(Snapshot.prefix),
+        created=now,
+        modified=now,
+        name=order.name,
+        description=order.description,
+        tags=order.tags,
+        retention_days=order.retention_days,
+        disk=disk,
+        disk_size=size,
+        disk_type=kind,
+    )
 
 
 def _of_a_disk(snapshot: Snapshot) -> bool:
