@@ -14,9 +14,11 @@ from wavelift.localcloud.faults import admin
 from wavelift.localcloud.faults.calls import Faults
 from wavelift.localcloud.faults.replies import FaultyReplies
 from wavelift.localcloud.faults.rules import Rule
-from wavelift.localcloud.listener import Listener
+from wavelift.localcloud.listener import Listener, Tls
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import Options
+from wavelift.localcloud.oss import certificate
+from wavelift.localcloud.oss.service import ObjectService
 from wavelift.localcloud.rpc import authorization, specification
 from wavelift.localcloud.rpc.gateway import Gateway, Service
 from wavelift.localcloud.rpc.parameters import Parameters
@@ -53,6 +55,8 @@ class LocalCloud:
         listen: tuple[str, int] = ("127.0.0.1", 0),
         faults: Iterable[Rule] = (),
         admin_listen: tuple[str, int] = ("127.0.0.1", 0),
+        oss_listen: tuple[str, int] = ("127.0.0.1", 0),
+        oss_tls_listen: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.cloud = Cloud(state, options or Options())
         self.faults = Faults(faults)
@@ -66,16 +70,30 @@ class LocalCloud:
         services: dict[str, Service] = {VERSION: Ecs(self.cloud), sts.VERSION: sts.Sts(self.accounts)}
         gateway = Gateway(Authenticator(self.accounts), services, self.faults)
         self._application = FaultyReplies(gateway, self.faults)
+        self._objects = ObjectService(self.cloud.objects, self.accounts, REGION)
+        tls = state / "tls"
+        certificate.ensure(tls, REGION, oss_tls_listen[0])
+        self.oss_ca = tls / certificate.AUTHORITY
+        self._oss_listeners = (
+            Listener("oss", oss_listen),
+            Listener("oss-tls", oss_tls_listen, Tls(tls / certificate.CERTIFICATE, tls / certificate.KEY)),
+        )
+        self.oss_endpoint, self.oss_tls_endpoint = (listener.endpoint for listener in self._oss_listeners)
 
     def start(self) -> None:
         """Returns when requests are answered (those that come earlier wait in the socket)."""
         self.cloud.start()
         self._listener.start(self._application)
+        for listener in self._oss_listeners:
+            listener.start(self._objects)
         self._admin_listener.start(admin.application(self.faults, self.admin_token))
 
     def stop(self) -> None:
         self._admin_listener.stop()
         self._listener.stop()
+        for listener in self._oss_listeners:
+            listener.stop()
+        self._objects.close()
         self.cloud.stop()
 
     def __enter__(self) -> "LocalCloud":

@@ -1,0 +1,41 @@
+"""Whether somebody may do what they ask for."""
+
+from wavelift.localcloud.accounts import Credential
+from wavelift.localcloud.oss.errors import OssError
+from wavelift.localcloud.oss.model.store import ObjectStore
+from wavelift.localcloud.policy import allows
+
+READS = frozenset({"GetObject"})
+WRITES = frozenset({"PutObject", "DeleteObject", "AbortMultipartUpload", "ListParts"})
+OF_BUCKETS_THAT_READ = frozenset({"public-read", "public-read-write"})
+
+
+class Access:
+    """What the holder of a credential may do; None is somebody who did not say who they are."""
+
+    def __init__(self, store: ObjectStore, credential: Credential | None) -> None:
+        self._store = store
+        self._credential = credential
+
+    def check(self, action: str, bucket: str, key: str) -> None:
+        """Raises AccessDenied. `key` is empty for what is about a bucket, both for what is about the service."""
+        if self._credential is None:
+            if not self._is_public(action, bucket, key):
+                raise OssError("AccessDenied", "You have no right to access this object because of bucket acl.")
+            return
+        resource = f"acs:oss:*:*:{bucket}/{key}" if key else f"acs:oss:*:*:{bucket or '*'}"
+        if not allows(self._credential.policy, f"oss:{action}", resource):
+            raise OssError(
+                "AccessDenied",
+                "You have no right to access this object because of the session policy.",
+                AuthAction=f"oss:{action}",
+            )
+
+    def _is_public(self, action: str, bucket: str, key: str) -> bool:
+        if not key or action not in READS | WRITES:
+            return False
+        acl = self._store.buckets.get(bucket).acl
+        if self._store.has(bucket, key):
+            own = self._store.objects.get(bucket, key).meta.acl
+            acl = acl if own == "default" else own
+        return acl == "public-read-write" or (acl == "public-read" and action in READS)

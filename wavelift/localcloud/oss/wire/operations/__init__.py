@@ -1,0 +1,1 @@
+"""From a call to the model, and from its result to a reply."""

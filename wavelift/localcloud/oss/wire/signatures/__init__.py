@@ -1,0 +1,54 @@
+"""Who sent a request, by every method of signing that OSS takes."""
+
+import hmac
+
+from wavelift.localcloud.accounts import Accounts, BadToken, Credential, ExpiredToken, UnknownKey
+from wavelift.localcloud.oss.errors import OssError
+from wavelift.localcloud.oss.wire.request import S3_ALGORITHM, Request
+from wavelift.localcloud.oss.wire.signatures import aws_v4, v1, v4
+from wavelift.localcloud.oss.wire.signatures.claim import Claim
+
+
+def authenticate(request: Request, accounts: Accounts, region: str) -> Credential | None:
+    """None for a request that nobody signed."""
+    claim = _claim(request, region)
+    if claim is None:
+        return None
+    try:
+        credential = accounts.find(claim.key, claim.token)
+    except UnknownKey:
+        raise OssError("InvalidAccessKeyId", OSSAccessKeyId=claim.key) from None
+    except BadToken:
+        code = "InvalidSecurityToken" if claim.token else "InvalidAccessKeyId"
+        raise OssError(code, OSSAccessKeyId=claim.key) from None
+    except ExpiredToken:
+        raise OssError("SecurityTokenExpired") from None
+    if not hmac.compare_digest(claim.expected(credential.secret).encode(), claim.signature.encode()):
+        raise OssError(
+            "SignatureDoesNotMatch",
+            OSSAccessKeyId=claim.key,
+            SignatureProvided=claim.signature,
+            StringToSign=claim.text.decode("utf-8", "replace"),
+            StringToSignBytes=claim.text.hex(" ").upper(),
+            **claim.details,
+        )
+    return credential
+
+
+def _claim(request: Request, region: str) -> Claim | None:
+    authorization = request.header("authorization")
+    if authorization.startswith(v4.ALGORITHM):
+        return v4.header_claim(request, region)
+    if authorization.startswith(S3_ALGORITHM):
+        return aws_v4.header_claim(request, region)
+    if authorization.startswith(v1.SCHEME):
+        return v1.header_claim(request)
+    if authorization:
+        raise OssError("InvalidArgument", "Unsupported authorization type.", ArgumentName="Authorization")
+    if request.parameter("x-oss-signature-version") == v4.ALGORITHM:
+        return v4.url_claim(request, region)
+    if request.parameter("X-Amz-Algorithm") == S3_ALGORITHM:
+        return aws_v4.url_claim(request, region)
+    if request.parameter("OSSAccessKeyId") is not None:
+        return v1.url_claim(request)
+    return None

@@ -1,0 +1,99 @@
+"""What every method of signing comes down to."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from wavelift.localcloud.oss.errors import OssError
+from wavelift.localcloud.oss.wire.request import Request
+from wavelift.localcloud.oss.wire.times import iso
+
+SKEW = 15 * 60
+LONGEST = 7 * 24 * 3600
+COMPACT = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Somebody says that they hold a key, and this is their proof."""
+
+    key: str
+    token: str
+    signature: str
+    expected: Callable[[str], str]  # the signature that the secret makes
+    text: bytes  # that was to be signed
+    details: dict[str, str] = field(default_factory=dict)  # what else helps whoever got it wrong
+
+
+def chain(secret: str, *steps: str) -> bytes:
+    key = secret.encode()
+    for step in steps:
+        key = hmac.new(key, step.encode(), hashlib.sha256).digest()
+    return key
+
+
+def canonical_query(request: Request, without: str = "", empty: str = "") -> str:
+    """Sorted and encoded; a parameter without a value is followed by `empty`."""
+    pairs = sorted((encode(name), encode(value)) for name, value in request.query if name != without)
+    return "&".join(f"{name}={value}" if value else f"{name}{empty}" for name, value in pairs)
+
+
+def encode(text: str) -> str:
+    return quote(text, safe="~")
+
+
+def check_skew(moment: float) -> None:
+    now = time.time()
+    if abs(now - moment) > SKEW:
+        raise OssError(
+            "RequestTimeTooSkewed",
+            MaxAllowedSkewMilliseconds=str(SKEW * 1000),
+            RequestTime=iso(moment),
+            ServerTime=iso(now),
+        )
+
+
+def check_period(begin: float, seconds: str, name: str) -> None:
+    """Of a URL that is good from its date on, for some seconds."""
+    if not seconds.isascii() or not seconds.isdigit() or not 0 < int(seconds[:10]) <= LONGEST:
+        raise OssError("InvalidArgument", ArgumentName=name, ArgumentValue=seconds)
+    if begin > time.time() + SKEW:
+        raise OssError("AccessDenied", "Request is not valid yet.", ServerTime=iso(time.time()))
+    check_end(begin + int(seconds))
+
+
+def check_end(moment: float) -> None:
+    if time.time() > moment:
+        raise OssError("AccessDenied", "Request has expired.", Expires=iso(moment), ServerTime=iso(time.time()))
+
+
+def compact_date(text: str) -> float:
+    try:
+        return datetime.strptime(text, COMPACT).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise no_date() from None
+
+
+def no_date() -> OssError:
+    return OssError("AccessDenied", "OSS authentication requires a valid Date.")
+
+
+def bad_authorization(request: Request) -> OssError:
+    return OssError(
+        "InvalidArgument",
+        "Authorization header is invalid.",
+        ArgumentName="Authorization",
+        ArgumentValue=request.header("authorization"),
+    )
+
+
+def check_scope(parts: list[str], expected: list[str], value: str) -> None:
+    """Date, region, service and the method's mark."""
+    if parts != expected:
+        region = parts[1:2] != expected[1:2]
+        message = "Invalid signing region in Authorization header." if region else "Invalid Credential."
+        raise OssError("InvalidArgument", message, ArgumentName="Credential", ArgumentValue=value)

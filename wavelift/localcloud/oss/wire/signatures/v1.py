@@ -1,0 +1,71 @@
+"""OSS signature 1: HMAC-SHA1 over a few headers and the resource."""
+
+import base64
+import hashlib
+import hmac
+from email.utils import parsedate_to_datetime
+
+from wavelift.localcloud.oss.errors import OssError
+from wavelift.localcloud.oss.wire.request import Request
+from wavelift.localcloud.oss.wire.signatures.claim import (
+    Claim,
+    bad_authorization,
+    check_end,
+    check_skew,
+    compact_date,
+    no_date,
+)
+from wavelift.localcloud.oss.wire.subresources import SUBRESOURCES
+
+SCHEME = "OSS "
+
+
+def header_claim(request: Request) -> Claim:
+    key, colon, signature = request.header("authorization").removeprefix(SCHEME).strip().partition(":")
+    if not colon or not key:
+        raise bad_authorization(request)
+    date = request.header("x-oss-date") or request.header("date")
+    check_skew(_moment(date))
+    token = request.header("x-oss-security-token") or request.header("security-token")
+    return _claim(request, key, token, signature, date)
+
+
+def url_claim(request: Request) -> Claim:
+    expires = request.text("Expires")
+    if not expires.isascii() or not expires.isdigit():
+        raise OssError("AccessDenied", "Invalid date (should be seconds since epoch): " + expires)
+    check_end(int(expires[:12]))
+    token = request.text("security-token")
+    return _claim(request, request.text("OSSAccessKeyId"), token, request.text("Signature"), expires)
+
+
+def _claim(request: Request, key: str, token: str, signature: str, date: str) -> Claim:
+    text = string_to_sign(request, date)
+
+    def expected(secret: str) -> str:
+        return base64.b64encode(hmac.new(secret.encode(), text, hashlib.sha1).digest()).decode()
+
+    return Claim(key, token, signature, expected, text)
+
+
+def string_to_sign(request: Request, date: str) -> bytes:
+    fields = (request.method, request.header("content-md5"), request.header("content-type"), date)
+    special = sorted((name, value) for name, value in request.headers.items() if name.startswith("x-oss-"))
+    headers = "".join(f"{name}:{value.strip()}\n" for name, value in special)
+    return ("\n".join(fields) + "\n" + headers).encode("latin-1") + _resource(request).encode()
+
+
+def _resource(request: Request) -> str:
+    path = f"/{request.bucket}/{request.key}" if request.bucket else "/"
+    chosen = sorted((name, value) for name, value in request.query if name in SUBRESOURCES)
+    query = "&".join(f"{name}={value}" if value else name for name, value in chosen)
+    return f"{path}?{query}" if query else path
+
+
+def _moment(date: str) -> float:
+    if date.endswith("Z") and "T" in date:
+        return compact_date(date)
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        raise no_date() from None

@@ -1,0 +1,32 @@
+"""The query parameters that are part of what a request is about. Signature 1 covers them and no others."""
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What this cloud does something with.
+HANDLED = _names("""
+    acl append bucketInfo continuation-token delete lifecycle location objectMeta partNumber position
+    response-cache-control response-content-disposition response-content-encoding response-content-language
+    response-content-type response-expires security-token sequential stat tagging uploadId uploads
+""")
+
+# What the real service does something with and this cloud refuses.
+REFUSED = _names("""
+    accessPoint accessPointPolicy asyncFetch bucketArchiveDirectRead callback callback-var cloudboxes cname comp cors
+    encryption endTime group httpsConfig img inventory inventoryId link live logging metaQuery objectInfo policy
+    publicAccessBlock qos qosInfo qosRequester redundancyTransition referer regionList replication
+    replicationLocation replicationProgress requestPayment requesterQosInfo resourceGroup resourcePool
+    resourcePoolBuckets resourcePoolInfo restore startTime status style styleName symlink transferAcceleration
+    versionId versioning versions vod website worm wormExtend wormId x-oss-async-process x-oss-process
+    x-oss-redundancy-transition-taskid x-oss-target-redundancy-type x-oss-write-get-object-response
+""")
+
+# What changes nothing here.
+IGNORED = _names("""
+    x-oss-ac-forward-allow x-oss-ac-source-ip x-oss-ac-subnet-mask x-oss-ac-vpc-id x-oss-access-point-name
+    x-oss-request-payer x-oss-traffic-limit
+""")
+
+SUBRESOURCES = HANDLED | REFUSED | IGNORED
