@@ -99,3 +99,7 @@ def test_an_id_names_one_rule() -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(RulesError, match=f"{tmp_path}/none.yaml:1: cannot be read: "):
         load(tmp_path / "none.yaml")
+
+
+def test_the_example_shows_every_point_where_a_fault_can_happen() -> None:
+    assert {rule.fault.point for rule in load(EXAMPLE)} == {"request", "reply", "transition", "copy"}
