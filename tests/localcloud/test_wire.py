@@ -52,8 +52,8 @@ def test_the_sdk_is_understood(ecs: Any) -> None:
 
 def test_the_error_body_reaches_the_sdk(ecs: Any) -> None:
     with pytest.raises(ClientException) as caught:
-        ecs.call("delete_snapshot", snapshot_id="s-none")
-    assert caught.value.code == "InvalidSnapshotId.NotFound"
+        ecs.call("detach_disk", disk_id="d-none", instance_id="i-none")
+    assert caught.value.code == "InvalidDiskId.NotFound"
     assert caught.value.status_code == 404
     assert caught.value.request_id == caught.value.data["RequestId"]
 

@@ -80,11 +80,11 @@ def test_the_older_kind_in_json(ecs: Any, form: str) -> None:
 
 
 def test_errors_come_in_xml_too(ecs: Any) -> None:
-    response = get(ecs, signed(fields("DeleteSnapshot", Format=None, SnapshotId="s-none")))
+    response = get(ecs, signed(fields("DetachDisk", Format=None, DiskId="d-none", InstanceId="i-none")))
     answer = document(response)
     assert response.status_code == 404
     assert [child.tag for child in answer] == ["RequestId", "HostId", "Code", "Message", "Recommend"]
-    assert answer.findtext("Code") == "InvalidSnapshotId.NotFound"
+    assert answer.findtext("Code") == "InvalidDiskId.NotFound"
 
 
 def test_a_format_that_nobody_offers_is_refused_in_xml(ecs: Any) -> None:
