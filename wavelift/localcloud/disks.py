@@ -38,6 +38,10 @@ class DiskFiles:
     def snapshot(self, identifier: str) -> Path:
         return self._snapshots / f"{identifier}.raw"
 
+    def scratch(self, identifier: str) -> Path:
+        """For what is on its way to a snapshot; gone at the next start. Settled, it is the snapshot of that id."""
+        return self.snapshot(identifier).with_suffix(".partial")
+
     def can_hold(self, size: int) -> bool:
         """Does the filesystem take a file of this many bytes (sparse)?"""
         probe = self._disks / f"probe-{os.getpid()}-{size}.partial"

@@ -25,6 +25,10 @@ Work = Callable[[str], None]
 Finish = Callable[[Transaction, Moving, bool], None]
 
 
+class Interrupted(Exception):
+    """The cloud stops: the work ends here, and begins again with the next start."""
+
+
 @dataclass(frozen=True)
 class Task:
     """The work of one passing state, and what else changes when it ends (told whether the work failed)."""
@@ -113,6 +117,8 @@ class Engine:
                 self.obstacle(status, identifier)
             if task.work is not None:
                 task.work(identifier)
+        except Interrupted:
+            return
         except Exception:
             LOG.exception("%s %s: the work of state %s failed", task.kind.kind, identifier, status.value)
             failed = True

@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,11 +94,19 @@ class Reader:
             self._turn_to(self._at + 1, self._begin + piece.length)
         return b""
 
-    def copy_to(self, path: Path) -> None:
-        """Into a new file, zeros as holes."""
+    def whole_file(self) -> Path | None:
+        """The one file that is exactly this content, if there is one; to be read while this is open."""
+        if len(self._pieces) != 1 or self._pieces[0].start:
+            return None
+        path = self._blobs.path(self._pieces[0].blob)
+        return path if path.stat().st_size == self.size else None
+
+    def copy_to(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
+        """Into a new file, zeros as holes; `check` may raise at every piece."""
         with path.open("wb") as target:
             offset = 0
             while data := self.read(offset, 1 << 20):
+                check()
                 if data.count(0) == len(data):
                     target.seek(len(data), os.SEEK_CUR)
                 else:

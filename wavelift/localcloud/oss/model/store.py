@@ -1,5 +1,6 @@
 """The object store of a state folder, for whoever is in this process: HTTP, and images that come from and go to it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from wavelift.localcloud.oss.errors import OssError
@@ -44,11 +45,12 @@ class ObjectStore:
         object as it is now, also when it is replaced or deleted meanwhile."""
         return self.objects.open(bucket, key)[1]
 
-    def put_file(self, bucket: str, key: str, path: Path) -> Object:
-        """An object with the content of a file, as if it had been uploaded; of any size."""
+    def put_file(self, bucket: str, key: str, path: Path, check: Callable[[], None] = lambda: None) -> Object:
+        """An object with the content of a file, as if it had been uploaded; of any size. `check` may raise."""
         with self.blobs.writing() as writer:
             with path.open("rb") as file:
                 while data := file.read(READ_SIZE):
+                    check()
                     writer.write(data)
             staged = writer.finish()
         with self.blobs.using(staged):
