@@ -1,6 +1,28 @@
 """One module per family of resources: a request becomes a call of the model, its result a response."""
 
-from wavelift.localcloud.actions import disks, images, instances, network, regions, snapshots, tags
+from wavelift.localcloud.actions import (
+    commands,
+    disks,
+    images,
+    instance_lists,
+    instances,
+    network,
+    regions,
+    snapshots,
+    tags,
+)
 from wavelift.localcloud.actions.registry import ACTIONS, lookup
 
-__all__ = ["ACTIONS", "disks", "images", "instances", "lookup", "network", "regions", "snapshots", "tags"]
+__all__ = [
+    "ACTIONS",
+    "commands",
+    "disks",
+    "images",
+    "instance_lists",
+    "instances",
+    "lookup",
+    "network",
+    "regions",
+    "snapshots",
+    "tags",
+]

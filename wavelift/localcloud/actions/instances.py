@@ -1,50 +1,73 @@
 import base64
 import binascii
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
-from wavelift.localcloud.actions.paging import page, tag_list
+from wavelift.localcloud.actions import fields
 from wavelift.localcloud.actions.registry import Reply, action
-from wavelift.localcloud.entities import INSTANCE_TYPES, REGION, VPC, Instance
-from wavelift.localcloud.errors import ApiError, forbidden, invalid
+from wavelift.localcloud.errors import ApiError, forbidden, missing
+from wavelift.localcloud.model.attributes import Changes
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
+from wavelift.localcloud.model.instances import Moved
 from wavelift.localcloud.model.orders import InstanceOrder, OrderedDisk
-from wavelift.localcloud.model.tags import matches
 from wavelift.localcloud.rpc.parameters import Parameters
-from wavelift.localcloud.rpc.wire import timestamp
 
 USER_DATA_LIMIT = 32 * 1024
+MOST = 100
+BATCHES = frozenset({"AllTogether", "SuccessFirst"})
+CONSOLE_TIME_ZONE = timedelta(hours=8)
 
 
 @action("RunInstances")
 def run_instances(cloud: Cloud, p: Parameters) -> Reply:
+    amount, least = p.integer("Amount", 1, MOST) or 1, p.integer("MinAmount", 1, MOST)
+    if least is not None and least > amount:
+        raise ApiError("InvalidParameter.MinAmount", "MinAmount is at most Amount.")
+    instances = cloud.instances.run(_order(p, amount=amount, least=least), p.token("RunInstances"))
+    return {"InstanceIdSets": {"InstanceIdSet": instances}}
+
+
+@action("CreateInstance")
+def create_instance(cloud: Cloud, p: Parameters) -> Reply:
+    (instance,) = cloud.instances.run(_order(p, starts=False), p.token("CreateInstance"))
+    return {"InstanceId": instance}
+
+
+def _order(p: Parameters, amount: int = 1, least: int | None = None, starts: bool = True) -> InstanceOrder:
     check_region(p.required("RegionId"))
-    if p.integer("Amount", 1, 100) not in {None, 1}:
-        raise invalid("Amount", "This cloud runs one instance per request.")
-    order = InstanceOrder(
+    fields.password(p)
+    group, groups = p.text("SecurityGroupId"), p.repeated("SecurityGroupIds")
+    if group and groups:
+        raise ApiError("InvalidParameter.Conflict", "SecurityGroupId and SecurityGroupIds exclude each other.")
+    return InstanceOrder(
         image=p.required("ImageId"),
         type=p.required("InstanceType"),
         vswitch=p.text("VSwitchId"),
         zone=p.text("ZoneId"),
-        groups=p.repeated("SecurityGroupIds") or ([group] if (group := p.text("SecurityGroupId")) else []),
+        groups=groups or ([group] if group else []),
+        amount=amount,
+        least=least,
+        starts=starts,
         name=p.text("InstanceName") or "",
         host_name=p.text("HostName") or "",
-        description=p.text("Description") or "",
+        unique_suffix=p.flag("UniqueSuffix"),
+        description=fields.description(p) or "",
         tags=p.tags(),
-        user_data=_user_data(p),
+        user_data=_user_data(p) or "",
+        key_pair=p.text("KeyPairName") or "",
+        private_address=p.text("PrivateIpAddress"),
         bandwidth=p.integer("InternetMaxBandwidthOut", 0, 100) or 0,
         system_disk=_disk(p.structure("SystemDisk")),
         data_disks=[_disk(entry) for entry in p.structures("DataDisk")],
         dry_run=p.flag("DryRun"),
     )
-    instance = cloud.instances.run(order, p.token("RunInstances"))
-    return {"InstanceIdSets": {"InstanceIdSet": [instance]}}
 
 
-def _user_data(p: Parameters) -> str:
+def _user_data(p: Parameters) -> str | None:
     text = p.text("UserData")
     if text is None:
-        return ""
+        return None
     try:
         data = base64.b64decode(text, validate=True)
         if len(data) > USER_DATA_LIMIT:
@@ -55,47 +78,142 @@ def _user_data(p: Parameters) -> str:
 
 
 def _disk(p: Parameters) -> OrderedDisk:
+    fields.not_encrypted(p)
     return OrderedDisk(
         category=p.text("Category"),
         level=p.text("PerformanceLevel"),
         size=p.integer("Size", 1),
         snapshot=p.text("SnapshotId"),
         device=p.text("Device"),
-        name=p.text("DiskName") or "",
-        description=p.text("Description") or "",
+        name=fields.name(p, "DiskName") or "",
+        description=fields.description(p) or "",
         delete_with_instance=p.flag("DeleteWithInstance", True),
     )
 
 
 @action("StartInstance")
 def start_instance(cloud: Cloud, p: Parameters) -> Reply:
-    cloud.instances.start(p.required("InstanceId"), p.flag("DryRun"))
+    cloud.instances.start([p.required("InstanceId")], p.flag("DryRun"))
     return {}
 
 
 @action("StopInstance")
 def stop_instance(cloud: Cloud, p: Parameters) -> Reply:
-    cloud.instances.stop(p.required("InstanceId"), p.flag("ForceStop"), p.flag("DryRun"))
+    cloud.instances.stop([p.required("InstanceId")], p.flag("ForceStop"), p.flag("DryRun"))
     return {}
 
 
 @action("RebootInstance")
 def reboot_instance(cloud: Cloud, p: Parameters) -> Reply:
-    cloud.instances.reboot(p.required("InstanceId"), p.flag("ForceStop"), p.flag("DryRun"))
+    cloud.instances.reboot([p.required("InstanceId")], p.flag("ForceStop"), p.flag("DryRun"))
     return {}
 
 
 @action("DeleteInstance")
 def delete_instance(cloud: Cloud, p: Parameters) -> Reply:
-    cloud.instances.delete(p.required("InstanceId"), p.flag("Force"), p.flag("DryRun"))
+    cloud.instances.delete([p.required("InstanceId")], p.flag("Force"), p.flag("DryRun"))
     return {}
+
+
+@action("StartInstances")
+def start_instances(cloud: Cloud, p: Parameters) -> Reply:
+    return _batch(p, lambda ids: cloud.instances.start(ids, p.flag("DryRun")))
+
+
+@action("StopInstances")
+def stop_instances(cloud: Cloud, p: Parameters) -> Reply:
+    return _batch(p, lambda ids: cloud.instances.stop(ids, p.flag("ForceStop"), p.flag("DryRun")))
+
+
+@action("RebootInstances")
+def reboot_instances(cloud: Cloud, p: Parameters) -> Reply:
+    # Its force is named otherwise than that of the one that stops.
+    return _batch(p, lambda ids: cloud.instances.reboot(ids, p.flag("ForceReboot"), p.flag("DryRun")))
+
+
+@action("DeleteInstances")
+def delete_instances(cloud: Cloud, p: Parameters) -> Reply:
+    check_region(p.required("RegionId"))
+    cloud.instances.delete(_ids(p), p.flag("Force"), p.flag("DryRun"), p.token("DeleteInstances"))
+    return {}
+
+
+def _ids(p: Parameters) -> list[str]:
+    ids = list(dict.fromkeys(p.repeated("InstanceId")))
+    if not ids:
+        raise missing("InstanceId")
+    if len(ids) > MOST:
+        raise forbidden("InstanceIds.ExceedLimit", f"A request names at most {MOST} instances.")
+    return ids
+
+
+def _batch(p: Parameters, move: Callable[[Sequence[str]], list[Moved]]) -> Reply:
+    check_region(p.required("RegionId"))
+    ids = _ids(p)
+    if p.choice("BatchOptimization", BATCHES) != "SuccessFirst":
+        answers = [_moved(each) for each in move(ids)]
+    else:
+        answers = [_moved_alone(each, move) for each in ids]
+    return {"InstanceResponses": {"InstanceResponse": answers}}
+
+
+def _moved(moved: Moved) -> dict[str, str]:
+    return {
+        "InstanceId": moved.instance,
+        "PreviousStatus": moved.before.value,
+        "CurrentStatus": moved.after.value,
+        "Code": "200",
+        "Message": "success",
+    }
+
+
+def _moved_alone(identifier: str, move: Callable[[Sequence[str]], list[Moved]]) -> dict[str, str]:
+    try:
+        (moved,) = move([identifier])
+    except ApiError as error:
+        if error.code == "DryRunOperation":
+            raise
+        return {"InstanceId": identifier, "Code": error.code, "Message": error.message}
+    return _moved(moved)
+
+
+@action("ModifyInstanceAttribute")
+def modify_instance_attribute(cloud: Cloud, p: Parameters) -> Reply:
+    fields.unsupported(p, "DeletionProtection", "NetworkInterfaceQueueNumber", "EnableJumboFrame")
+    if p.repeated("SecurityGroupIds"):
+        raise forbidden("OperationDenied", "This cloud changes the groups of no instance that exists.")
+    changes = Changes(
+        name=fields.name(p, "InstanceName"),
+        description=fields.description(p),
+        host_name=p.text("HostName"),
+        user_data=_user_data(p),
+        password=fields.password(p) is not None,
+    )
+    cloud.attributes.modify(p.required("InstanceId"), changes)
+    return {}
+
+
+@action("ModifyInstanceSpec")
+def modify_instance_spec(cloud: Cloud, p: Parameters) -> Reply:
+    bandwidth = p.integer("InternetMaxBandwidthOut", 0, 100)
+    cloud.attributes.resize(p.required("InstanceId"), p.text("InstanceType"), bandwidth, p.flag("DryRun"))
+    return {}
+
+
+@action("ReplaceSystemDisk")
+def replace_system_disk(cloud: Cloud, p: Parameters) -> Reply:
+    fields.password(p)
+    fields.not_encrypted(p)
+    size = p.structure("SystemDisk").integer("Size", 1)
+    image, token = p.required("ImageId"), p.token("ReplaceSystemDisk")
+    return {"DiskId": cloud.attributes.replace_system_disk(p.required("InstanceId"), image, size, token)}
 
 
 @action("GetInstanceScreenshot")
 def get_instance_screenshot(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
     identifier = p.required("InstanceId")
-    picture = cloud.instances.screenshot(identifier)
+    picture = cloud.screens.screenshot(identifier, p.flag("WakeUp"))
     return {"InstanceId": identifier, "Screenshot": base64.b64encode(picture).decode()}
 
 
@@ -103,96 +221,11 @@ def get_instance_screenshot(cloud: Cloud, p: Parameters) -> Reply:
 def get_instance_console_output(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
     identifier = p.required("InstanceId")
-    output, changed = cloud.instances.console(identifier)
+    output, changed = cloud.screens.console(identifier, p.flag("RemoveSymbols"))
+    # The one time that ECS tells in its own time zone.
+    local = datetime.fromtimestamp(changed, UTC) + CONSOLE_TIME_ZONE
     return {
         "InstanceId": identifier,
         "ConsoleOutput": base64.b64encode(output).decode(),
-        "LastUpdateTime": timestamp(changed),
-    }
-
-
-@action("DescribeInstances")
-def describe_instances(cloud: Cloud, p: Parameters) -> Reply:
-    check_region(p.required("RegionId"))
-    found, fields = page(p, _matching(cloud, p))
-    return {**fields, "Instances": {"Instance": [_describe(instance) for instance in found]}}
-
-
-def _matching(cloud: Cloud, p: Parameters) -> list[Instance]:
-    ids, tags = p.json_list("InstanceIds"), p.wanted_tags()
-    status, group, vpc = p.text("Status"), p.text("SecurityGroupId"), p.text("VpcId")
-    private, public = p.json_list("PrivateIpAddresses"), p.json_list("PublicIpAddresses")
-    exact = {
-        "name": p.text("InstanceName"),
-        "image": p.text("ImageId"),
-        "type": p.text("InstanceType"),
-        "zone": p.text("ZoneId"),
-        "vswitch": p.text("VSwitchId"),
-    }
-    return [
-        instance
-        for instance in cloud.instances.all()
-        if (ids is None or instance.id in ids)
-        and status in {None, instance.status.value}
-        and (group is None or group in instance.groups)
-        and vpc in {None, VPC}
-        and (private is None or instance.address in private)
-        and (public is None or (instance.bandwidth > 0 and instance.address in public))
-        and all(value in {None, getattr(instance, name)} for name, value in exact.items())
-        and matches(instance.tags, tags)
-    ]
-
-
-@action("DescribeInstanceStatus")
-def describe_instance_status(cloud: Cloud, p: Parameters) -> Reply:
-    check_region(p.required("RegionId"))
-    ids, zone = p.repeated("InstanceId"), p.text("ZoneId")
-    instances = [i for i in cloud.instances.all() if (not ids or i.id in ids) and zone in {None, i.zone}]
-    found, fields = page(p, instances)
-    statuses = [{"InstanceId": instance.id, "Status": instance.status.value} for instance in found]
-    return {**fields, "InstanceStatuses": {"InstanceStatus": statuses}}
-
-
-def _describe(instance: Instance) -> dict[str, Any]:
-    kind = INSTANCE_TYPES[instance.type]
-    return {
-        "InstanceId": instance.id,
-        "InstanceName": instance.name,
-        "HostName": instance.host_name,
-        "Description": instance.description,
-        "RegionId": REGION,
-        "ZoneId": instance.zone,
-        "Status": instance.status.value,
-        "ImageId": instance.image,
-        "InstanceType": kind.id,
-        "InstanceTypeFamily": kind.family,
-        "Cpu": kind.cores,
-        "Memory": kind.memory * 1024,
-        "InstanceNetworkType": "vpc",
-        "InstanceChargeType": "PostPaid",
-        "InternetChargeType": "PayByTraffic",
-        "InternetMaxBandwidthOut": instance.bandwidth,
-        "IoOptimized": True,
-        "PublicIpAddress": {"IpAddress": [instance.address] if instance.bandwidth else []},
-        "InnerIpAddress": {"IpAddress": []},
-        "VpcAttributes": {
-            "VpcId": VPC,
-            "VSwitchId": instance.vswitch,
-            "PrivateIpAddress": {"IpAddress": [instance.address]},
-            "NatIpAddress": "",
-        },
-        "NetworkInterfaces": {
-            "NetworkInterface": [
-                {
-                    "MacAddress": instance.mac,
-                    "PrimaryIpAddress": instance.address,
-                    "NetworkInterfaceId": instance.id.replace("i-", "eni-", 1),
-                    "Type": "Primary",
-                }
-            ]
-        },
-        "SecurityGroupIds": {"SecurityGroupId": instance.groups},
-        "CreationTime": timestamp(instance.created),
-        "StartTime": timestamp(instance.started_at),
-        "Tags": tag_list(instance.tags),
+        "LastUpdateTime": local.strftime("%Y-%m-%d %H:%M:%S") if changed else "",
     }

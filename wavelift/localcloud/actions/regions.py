@@ -42,7 +42,7 @@ def describe_instance_types(cloud: Cloud, p: Parameters) -> Reply:
             "MemorySize": float(kind.memory),
             "CpuArchitecture": "X86",
             "GPUAmount": 0,
-            "SupportedBootModes": {"SupportedBootMode": ["BIOS"]},
+            "SupportedBootModes": {"SupportedBootMode": ["BIOS", "UEFI"]},
         }
         for kind in INSTANCE_TYPES.values()
         if (not wanted or kind.id in wanted)

@@ -15,12 +15,15 @@ from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.engine import Engine
 from wavelift.localcloud.entities import HOST_IMAGE, Disk, Image, Instance, Snapshot
 from wavelift.localcloud.locks import KeyedLocks
+from wavelift.localcloud.model.attributes import Attributes
+from wavelift.localcloud.model.commands import Commands
 from wavelift.localcloud.model.context import Context, Options
 from wavelift.localcloud.model.disk_changes import DiskChanges
 from wavelift.localcloud.model.disks import Disks
 from wavelift.localcloud.model.images import Images
 from wavelift.localcloud.model.instances import Instances
 from wavelift.localcloud.model.network import Network
+from wavelift.localcloud.model.screens import Screens
 from wavelift.localcloud.model.sizes import to_bytes
 from wavelift.localcloud.model.snapshots import Snapshots
 from wavelift.localcloud.model.tags import Tags
@@ -80,6 +83,9 @@ class Cloud:
         self.snapshots = Snapshots(context)
         self.images = Images(context, self.snapshots)
         self.instances = Instances(context, self.disks)
+        self.attributes = Attributes(context, self.disks)
+        self.screens = Screens(context)
+        self.commands = Commands(context)
         self.network = Network(context)
         self.tags = Tags(context)
         self._stopping = threading.Event()
@@ -98,11 +104,14 @@ class Cloud:
             _seed_host_image(tx, self.options.host_instances)
             if tx.setting("network") is None:
                 tx.keep("network", str(1 + secrets.randbelow(65535)))
+            known = {instance.id for instance in tx.all(Instance)}
+        self._children.end_strays(known)
         self.instances.adopt()
         self.snapshots.recover()
         self.images.recover()
         self._sweep()
         self.engine.start()
+        self.commands.recover()
         self._watch.start()
 
     def stop(self) -> None:
@@ -110,6 +119,7 @@ class Cloud:
         self._stopping.set()
         if self._watch.is_alive():
             self._watch.join()
+        self.commands.close()
         self.machines.hurry.set()
         self.engine.stop()
         self.machines.hurry.clear()

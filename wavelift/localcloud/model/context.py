@@ -1,5 +1,6 @@
 """What every part of the model shares."""
 
+import os
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -28,6 +29,11 @@ PARAMETER: dict[type[Entity], str] = {
 }
 
 
+def host_memory() -> int:
+    """MiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
+
+
 @dataclass(frozen=True)
 class Options:
     profile: Profile = Profile.FAST
@@ -35,6 +41,8 @@ class Options:
     data_snapshot_images: bool = True
     # How long an instance may take to shut down before it is switched off.
     grace: float = 20.0
+    # MiB for all machines together.
+    memory: int = field(default_factory=lambda: host_memory() // 2)
     quotas: Quotas = field(default_factory=Quotas)
 
 

@@ -45,7 +45,7 @@ class Disks:
     def __init__(self, context: Context) -> None:
         self._context = context
         engine = context.engine
-        engine.register(DiskStatus.CREATING, Task(Disk, self._make))
+        engine.register(DiskStatus.CREATING, Task(Disk, self._make, self._made))
         engine.register(DiskStatus.ATTACHING, Task(Disk, self._plug, self._plugged))
         engine.register(DiskStatus.DETACHING, Task(Disk, self._unplug, self._unplugged))
 
@@ -97,6 +97,16 @@ class Disks:
         with self._context.store.transaction() as tx:
             disk = find(tx, Disk, identifier)
         self.make_file(disk)
+
+    @staticmethod
+    def _made(tx: Transaction, entity: Moving, failed: bool) -> None:
+        """A new system disk is its instance's from the start."""
+        disk = find(tx, Disk, entity.id)
+        if disk.instance:
+            disk.become(DiskStatus.IN_USE)
+            disk.ever_attached = True
+            disk.attached_at = time.time()
+            tx.put(disk)
 
     def attach(
         self,
@@ -217,7 +227,7 @@ class Disks:
 
     def all(self) -> list[Disk]:
         with self._context.store.transaction() as tx:
-            return tx.all(Disk)
+            return tx.look(Disk)
 
     def _disk_and_instance(self, identifier: str) -> tuple[Disk, Instance]:
         with self._context.store.transaction() as tx:
@@ -238,13 +248,13 @@ def ready_snapshot(tx: Transaction, identifier: str) -> Snapshot:
 
 
 def check_no_snapshot_under_way(tx: Transaction, disk: Disk) -> None:
-    if any(s.disk == disk.id and s.status is SnapshotStatus.PROGRESSING for s in tx.all(Snapshot)):
+    if any(s.disk == disk.id and s.status is SnapshotStatus.PROGRESSING for s in tx.look(Snapshot)):
         raise forbidden("DiskCreatingSnapshot", f"A snapshot of {disk.id} is not completed yet.")
 
 
 def disks_of(tx: Transaction, instance_id: str) -> list[Disk]:
     """Attached, attaching and detaching ones; the system disk first, the others by device name."""
-    attached = [disk for disk in tx.all(Disk) if disk.instance == instance_id]
+    attached = [find(tx, Disk, disk.id) for disk in tx.look(Disk) if disk.instance == instance_id]
     return sorted(attached, key=lambda disk: (disk.type != "system", disk.device))
 
 

@@ -2,26 +2,37 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
 
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import Disk, Instance, Moving
 from wavelift.localcloud.errors import dry_run_passed, forbidden
+from wavelift.localcloud.model import quotas, stock
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.model.disks import Disks, disks_of, let_go, wrong_instance_status
 from wavelift.localcloud.model.network import open_ports
-from wavelift.localcloud.model.orders import InstanceOrder, prepare
+from wavelift.localcloud.model.orders import InstanceOrder, Made, prepare
 from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.states import DiskStatus, InstanceStatus
 from wavelift.localcloud.store import Token, Transaction
 
 LOG = logging.getLogger(__name__)
 
-CONSOLE_LIMIT = 64 * 1024
 HOST_GRACE = 5.0
 SHUTDOWN_GRACE = 5.0
+
+
+@dataclass(frozen=True)
+class Moved:
+    instance: str
+    before: InstanceStatus
+    after: InstanceStatus
+
+
+# Refuses, or notes how the move is to be made and says where it leads.
+Ask = Callable[[Transaction, Instance], InstanceStatus]
 
 
 class Instances:
@@ -33,18 +44,30 @@ class Instances:
         engine.register(InstanceStatus.STARTING, Task(Instance, self._start, self._started))
         engine.register(InstanceStatus.STOPPING, Task(Instance, self._stop, self._stopped))
 
-    def run(self, order: InstanceOrder, token: Token | None) -> str:
+    def run(self, order: InstanceOrder, token: Token | None) -> list[str]:
         with self._context.store.transaction() as tx:
             if (known := tx.recall(token)) is not None:
-                return known
-            instance, disks = prepare(tx, order)
+                return known.split(",")
+            made = self._in_stock(tx, order, prepare(tx, order))
+            quotas.check(tx, self._context.options.quotas, Instance, len(made))
             if order.dry_run:
                 raise dry_run_passed()
-            for disk in disks:
-                tx.put(disk)
-            self._context.engine.enter(tx, instance, InstanceStatus.PENDING)
-            tx.remember(token, instance.id)
-            return instance.id
+            for instance, disks in made:
+                for disk in disks:
+                    tx.put(disk)
+                self._context.engine.enter(tx, instance, InstanceStatus.PENDING)
+            identifiers = [instance.id for instance, _ in made]
+            tx.remember(token, ",".join(identifiers))
+            return identifiers
+
+    def _in_stock(self, tx: Transaction, order: InstanceOrder, made: list[Made]) -> list[Made]:
+        """As many as there is memory for, if the order is content with them."""
+        limit = self._context.options.memory
+        each = stock.need(made[0][0])
+        fit = stock.left(tx, limit) // each if each else order.amount
+        if fit < (order.least or order.amount):
+            raise stock.no_stock(limit)
+        return made[:fit]
 
     def _make_disks(self, identifier: str) -> None:
         with self._context.store.transaction() as tx:
@@ -53,6 +76,10 @@ class Instances:
             self._disks.make_file(disk)
 
     def _made_disks(self, tx: Transaction, entity: Moving, failed: bool) -> None:
+        instance = find(tx, Instance, entity.id)
+        if instance.begins_stopped:
+            instance.become(InstanceStatus.STOPPED)
+            tx.put(instance)
         for disk in disks_of(tx, entity.id):
             if failed:
                 self._disks.release(tx, disk)
@@ -62,20 +89,35 @@ class Instances:
                 disk.attached_at = time.time()
                 tx.put(disk)
 
-    def start(self, identifier: str, dry_run: bool) -> None:
+    def _request(self, identifiers: Sequence[str], dry_run: bool, ask: Ask, token: Token | None = None) -> list[Moved]:
+        """All of them or none."""
+        moved = []
         with self._context.store.transaction() as tx:
-            instance = find(tx, Instance, identifier)
-            if instance.status is not InstanceStatus.STOPPED:
-                raise wrong_instance_status(instance)
-            systems = [disk for disk in disks_of(tx, identifier) if disk.type == "system"]
-            if not any(disk.status is DiskStatus.IN_USE for disk in systems):
-                raise forbidden("OperationDenied", f"{identifier} has no system disk.")
-            if any(disk.status is DiskStatus.REINITING for disk in disks_of(tx, identifier)):
-                raise forbidden("IncorrectDiskStatus", f"A disk of {identifier} is being put back.")
+            if tx.recall(token) is not None:
+                return []
+            for identifier in identifiers:
+                instance = find(tx, Instance, identifier)
+                before, after = instance.status, ask(tx, instance)
+                self._context.engine.request(tx, instance, after)
+                moved.append(Moved(identifier, before, after))
             if dry_run:
                 raise dry_run_passed()
+            tx.remember(token, "")
+        return moved
+
+    def start(self, identifiers: Sequence[str], dry_run: bool) -> list[Moved]:
+        def ask(tx: Transaction, instance: Instance) -> InstanceStatus:
+            _check_status(instance, InstanceStatus.STOPPED)
+            disks = disks_of(tx, instance.id)
+            if not any(disk.type == "system" and disk.status is DiskStatus.IN_USE for disk in disks):
+                raise forbidden("OperationDenied", f"{instance.id} has no system disk.")
+            if any(disk.status is DiskStatus.REINITING for disk in disks):
+                raise forbidden("IncorrectDiskStatus", f"A disk of {instance.id} is being put back.")
+            stock.check(tx, self._context.options.memory, instance)
             instance.reboot = False
-            self._context.engine.request(tx, instance, InstanceStatus.STARTING)
+            return InstanceStatus.STARTING
+
+        return self._request(identifiers, dry_run, ask)
 
     def _start(self, identifier: str) -> None:
         with self._context.store.transaction() as tx:
@@ -103,40 +145,34 @@ class Instances:
             instance.pid = instance.ticks = 0
         tx.put(instance)
 
-    def stop(self, identifier: str, force: bool, dry_run: bool) -> None:
-        with self._context.store.transaction() as tx:
-            instance = find(tx, Instance, identifier)
-            if instance.status is not InstanceStatus.RUNNING:
-                raise wrong_instance_status(instance)
-            if dry_run:
-                raise dry_run_passed()
+    def stop(self, identifiers: Sequence[str], force: bool, dry_run: bool) -> list[Moved]:
+        def ask(tx: Transaction, instance: Instance) -> InstanceStatus:
+            _check_status(instance, InstanceStatus.RUNNING)
             instance.force = force
-            self._context.engine.request(tx, instance, InstanceStatus.STOPPING)
+            return InstanceStatus.STOPPING
 
-    def reboot(self, identifier: str, force: bool, dry_run: bool) -> None:
-        with self._context.store.transaction() as tx:
-            instance = find(tx, Instance, identifier)
-            if instance.status is not InstanceStatus.RUNNING:
-                raise wrong_instance_status(instance)
-            if dry_run:
-                raise dry_run_passed()
+        return self._request(identifiers, dry_run, ask)
+
+    def reboot(self, identifiers: Sequence[str], force: bool, dry_run: bool) -> list[Moved]:
+        def ask(tx: Transaction, instance: Instance) -> InstanceStatus:
+            _check_status(instance, InstanceStatus.RUNNING)
             instance.force, instance.reboot = force, True
-            self._context.engine.request(tx, instance, InstanceStatus.STARTING)
+            return InstanceStatus.STARTING
 
-    def delete(self, identifier: str, force: bool, dry_run: bool) -> None:
+        return self._request(identifiers, dry_run, ask)
+
+    def delete(self, identifiers: Sequence[str], force: bool, dry_run: bool, token: Token | None = None) -> list[Moved]:
         """Stops it without grace; then the instance is gone with the disks that go with it."""
-        with self._context.store.transaction() as tx:
-            instance = find(tx, Instance, identifier)
-            allowed = {InstanceStatus.STOPPED} | ({InstanceStatus.RUNNING} if force else set())
-            if instance.status not in allowed:
-                raise wrong_instance_status(instance)
-            moving = [d for d in disks_of(tx, identifier) if d.status is not DiskStatus.IN_USE]
+
+        def ask(tx: Transaction, instance: Instance) -> InstanceStatus:
+            _check_status(instance, InstanceStatus.STOPPED, *([InstanceStatus.RUNNING] if force else []))
+            moving = [d for d in disks_of(tx, instance.id) if d.status is not DiskStatus.IN_USE]
             if moving:
                 raise forbidden("IncorrectDiskStatus", f"{moving[0].id} is {moving[0].status.value}.")
-            if dry_run:
-                raise dry_run_passed()
             instance.force = instance.releasing = True
-            self._context.engine.request(tx, instance, InstanceStatus.STOPPING)
+            return InstanceStatus.STOPPING
+
+        return self._request(identifiers, dry_run, ask, token)
 
     def _grace(self, instance: Instance) -> float:
         if instance.force:
@@ -212,23 +248,9 @@ class Instances:
             self._context.runtime(instance).stop(instance, SHUTDOWN_GRACE)
         self._note_end(instance)
 
-    def console(self, identifier: str) -> tuple[bytes, float]:
-        """The end of what the serial console showed, and when it last changed."""
+    def get(self, identifier: str) -> Instance:
         with self._context.store.transaction() as tx:
-            find(tx, Instance, identifier)
-        path = self._context.folders.console(identifier)
-        return (_tail(path, CONSOLE_LIMIT), path.stat().st_mtime) if path.exists() else (b"", 0.0)
-
-    def screenshot(self, identifier: str) -> bytes:
-        with self._context.locks.hold(instance_lock(identifier)):
-            with self._context.store.transaction() as tx:
-                instance = find(tx, Instance, identifier)
-            if instance.status is not InstanceStatus.RUNNING or not alive(instance.pid, instance.ticks):
-                raise wrong_instance_status(instance)
-            picture = self._context.runtime(instance).screenshot(instance, wake=False)
-        if picture is None:
-            raise forbidden("OperationDenied", "A host instance has no screen.")
-        return picture
+            return find(tx, Instance, identifier)
 
     def all(self) -> list[Instance]:
         with self._context.store.transaction() as tx:
@@ -239,8 +261,6 @@ class Instances:
             return disks_of(tx, identifier)
 
 
-def _tail(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - limit))
-        return file.read()
+def _check_status(instance: Instance, *allowed: InstanceStatus) -> None:
+    if instance.status not in allowed or instance.releasing:
+        raise wrong_instance_status(instance)

@@ -1,10 +1,13 @@
-"""What RunInstances orders, checked and turned into an instance and its disks."""
+"""What RunInstances and CreateInstance order, checked and turned into instances and their disks."""
 
+import ipaddress
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from wavelift.localcloud.entities import (
+    BLOCKS,
     INSTANCE_TYPES,
     VSWITCHES,
     Disk,
@@ -15,7 +18,7 @@ from wavelift.localcloud.entities import (
     new_id,
 )
 from wavelift.localcloud.errors import ApiError, forbidden, invalid, missing, not_found
-from wavelift.localcloud.model import sizes
+from wavelift.localcloud.model import names, sizes
 from wavelift.localcloud.model.context import find
 from wavelift.localcloud.model.disks import DATA_DISKS, ready_snapshot
 from wavelift.localcloud.states import ImageStatus
@@ -45,18 +48,27 @@ class InstanceOrder:
     vswitch: str | None
     zone: str | None
     groups: Sequence[str]
+    amount: int = 1
+    least: int | None = None  # fewer than `amount` will do
+    starts: bool = True
     name: str = ""
     host_name: str = ""
+    unique_suffix: bool = False
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     user_data: str = ""
+    key_pair: str = ""
+    private_address: str | None = None
     bandwidth: int = 0
     system_disk: OrderedDisk = field(default_factory=OrderedDisk)
     data_disks: Sequence[OrderedDisk] = ()
     dry_run: bool = False
 
 
-def prepare(tx: Transaction, order: InstanceOrder) -> tuple[Instance, list[Disk]]:
+Made = tuple[Instance, list[Disk]]
+
+
+def prepare(tx: Transaction, order: InstanceOrder) -> list[Made]:
     image = find(tx, Image, order.image)
     if image.status is not ImageStatus.AVAILABLE:
         raise forbidden("ImageNotAvailable", f"The image is {image.status.value}.")
@@ -67,8 +79,27 @@ def prepare(tx: Transaction, order: InstanceOrder) -> tuple[Instance, list[Disk]
         raise missing("SecurityGroupId")
     for group in order.groups:
         find(tx, SecurityGroup, group)
+    named = names.numbered(order.name, order.amount, order.unique_suffix, "InstanceNameExceed")
+    hosts = names.numbered(order.host_name, order.amount, order.unique_suffix, "HostnameExceed")
+    for name in filter(None, named):
+        names.check_name(name)
+    for host in filter(None, hosts):
+        names.check_host_name(host)
+    private = _private_addresses(tx, order, vswitch)
+    made = []
+    for index in range(order.amount):
+        instance = _instance(tx, order, image, vswitch, zone)
+        instance.name = named[index] or instance.id
+        instance.host_name = hosts[index] or instance.id.replace("-", "Z", 1)
+        instance.private = private[index]
+        disks = [new_system_disk(image, instance, order.system_disk), *_data_disks(tx, image, instance, order)]
+        made.append((instance, disks))
+    return made
+
+
+def _instance(tx: Transaction, order: InstanceOrder, image: Image, vswitch: str, zone: str) -> Instance:
     number = tx.next_number("instances")
-    instance = Instance(
+    return Instance(
         id=new_id(Instance.prefix),
         created=time.time(),
         description=order.description,
@@ -78,14 +109,37 @@ def prepare(tx: Transaction, order: InstanceOrder) -> tuple[Instance, list[Disk]
         zone=zone,
         vswitch=vswitch,
         groups=list(order.groups),
+        boot_mode=boot_mode(image),
+        key_pair=order.key_pair,
         address=address(int(tx.setting("network") or 0), number),
         mac=mac(number),
         bandwidth=order.bandwidth,
         user_data=order.user_data,
+        begins_stopped=not order.starts,
     )
-    instance.name = order.name or instance.id
-    instance.host_name = order.host_name or instance.id.replace("-", "Z", 1)
-    return instance, [_system_disk(image, instance, order.system_disk), *_data_disks(tx, image, instance, order)]
+
+
+def boot_mode(image: Image) -> Literal["BIOS", "UEFI"]:
+    """Every type can do both, so UEFI-Preferred is UEFI."""
+    return "BIOS" if image.boot_mode == "BIOS" else "UEFI"
+
+
+def _private_addresses(tx: Transaction, order: InstanceOrder, vswitch: str) -> list[str]:
+    """The one that is asked for, and those that follow it."""
+    if order.private_address is None:
+        return [""] * order.amount
+    try:
+        first = ipaddress.IPv4Address(order.private_address)
+    except ValueError:
+        raise ApiError("InvalidPrivateIpAddress.Malformed", "Specified private IP address is malformed.") from None
+    wanted = [first + n for n in range(order.amount)]
+    hosts = list(ipaddress.IPv4Network(BLOCKS[vswitch]).hosts())[:-3]  # the last ones are the service's own
+    if any(each not in hosts for each in wanted):
+        raise ApiError("InvalidPrivateIpAddress", f"{first} is not in {BLOCKS[vswitch]}, the block of the vSwitch.")
+    used = {instance.private for instance in tx.all(Instance)}
+    if any(str(each) in used for each in wanted):
+        raise ApiError("InvalidPrivateIpAddress.Duplicated", "Specified private IP address is duplicated.")
+    return [str(each) for each in wanted]
 
 
 def _place(order: InstanceOrder) -> tuple[str, str]:
@@ -104,7 +158,7 @@ def _place(order: InstanceOrder) -> tuple[str, str]:
     return vswitch, zone
 
 
-def _system_disk(image: Image, instance: Instance, order: OrderedDisk) -> Disk:
+def new_system_disk(image: Image, instance: Instance, order: OrderedDisk) -> Disk:
     kind = sizes.Class.of(order.category or DEFAULT_CATEGORY, order.level, "SystemDisk")
     source = image.system
     least = source.size if source else 0
@@ -172,6 +226,7 @@ def _disk(instance: Instance, kind: sizes.Class, size: int, snapshot: str, order
         created=time.time(),
         name=order.name,
         description=order.description,
+        tags=instance.tags,
         zone=instance.zone,
         size=size,
         category=kind.category,

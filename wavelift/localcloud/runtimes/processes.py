@@ -1,13 +1,16 @@
 """Processes that outlive the server: told apart from strangers by start time and by marks in their environment."""
 
+import logging
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+LOG = logging.getLogger(__name__)
 
 MARK = "INSTANCE_ID"
 OWNER = "LOCAL_CLOUD_STATE"
@@ -41,6 +44,13 @@ class Children:
             self._running.append(process)
         # One that has already ended keeps its number until it is collected, so its ticks are nobody else's.
         return process.pid, ticks if ticks is not None else -1
+
+    def end_strays(self, known: Container[str]) -> None:
+        """What still runs for instances that are not known (any more): the state folder was made anew."""
+        for instance in instances_of(self._owner):
+            if instance not in known:
+                LOG.warning("%s is unknown here and still runs: it is ended", instance)
+                end(instance, 0)
 
     def collect(self) -> None:
         with self._lock:

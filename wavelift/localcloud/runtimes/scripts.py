@@ -13,8 +13,16 @@ from wavelift.localcloud.runtimes.base import Folders
 from wavelift.localcloud.runtimes.processes import Children, alive
 
 SHELL = "/bin/sh"
-# Whoever started the script may be gone when it ends, so it leaves its exit code in a file.
-WRAPPER = 'folder=$0; "$@"; echo $? >"$folder/exit.partial"; mv "$folder/exit.partial" "$folder/exit"'
+# Whoever started the script may be gone when it ends, so its exit code goes to a file. It has a session of its own, so
+# that this shell outlives it when it is ended with all its family.
+WRAPPER = """
+setsid "$@" </dev/null &
+child=$!
+trap 'kill -KILL -- -$child' TERM
+wait $child
+echo $? >"$0/exit.partial"
+mv "$0/exit.partial" "$0/exit"
+"""
 
 
 class HostAgent:
@@ -59,4 +67,4 @@ class HostAgent:
     def end(self, instance: Instance, name: str, process: tuple[int, int]) -> None:
         if alive(*process):
             with suppress(ProcessLookupError):
-                os.killpg(process[0], signal.SIGKILL)
+                os.kill(process[0], signal.SIGTERM)

@@ -1,0 +1,29 @@
+"""What this host has to give to machines: they share one amount of memory."""
+
+from wavelift.localcloud.entities import Instance
+from wavelift.localcloud.errors import ApiError, forbidden
+from wavelift.localcloud.runtimes.qemu import memory_of
+from wavelift.localcloud.states import InstanceStatus
+from wavelift.localcloud.store import Transaction
+
+
+def need(instance: Instance) -> int:
+    return 0 if instance.on_host else memory_of(instance.type)
+
+
+def left(tx: Transaction, limit: int) -> int:
+    """MiB that no machine has. A stopped one gives its memory back, as in ECS's economical mode."""
+    return limit - sum(need(i) for i in tx.all(Instance) if i.status is not InstanceStatus.STOPPED)
+
+
+def check(tx: Transaction, limit: int, instance: Instance) -> None:
+    """May this stopped instance start?"""
+    if need(instance) > left(tx, limit):
+        raise no_stock(limit)
+
+
+def no_stock(limit: int) -> ApiError:
+    return forbidden(
+        "OperationDenied.NoStock",
+        f"Sold out: the machines of this cloud share {limit} MiB of memory, and too little of it is left.",
+    )
