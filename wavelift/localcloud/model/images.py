@@ -77,7 +77,7 @@ class Images:
             platform=order.platform,
         )
         image.name = image.name or image.id
-        if any(other.name == image.name for other in tx.all(Image)):
+        if any(other.name == image.name for other in tx.look(Image)):
             raise ApiError("InvalidImageName.Duplicated", f"There is an image named {image.name!r} already.")
         return image
 
@@ -183,14 +183,14 @@ class Images:
             image = find(tx, Image, identifier)
             if image.owner == "system":
                 raise forbidden("OperationDenied", "An image of the system cannot be deleted.")
-            users = [instance for instance in tx.all(Instance) if instance.image == identifier]
+            users = [instance for instance in tx.look(Instance) if instance.image == identifier]
             if any(instance.status is InstanceStatus.PENDING for instance in users) or (users and not force):
                 raise forbidden("ImageUsingByInstance", "The specified image is being used by instances.")
             tx.remove(image)
 
     def all(self) -> list[Image]:
         with self._context.store.transaction() as tx:
-            return tx.all(Image)
+            return tx.look(Image)
 
 
 def _next_device(kind: DiskType, devices: Sequence[ImageDevice]) -> str:

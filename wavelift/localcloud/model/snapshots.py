@@ -17,6 +17,7 @@ from wavelift.localcloud.errors import ApiError, forbidden, invalid
 from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.model.disks import ready_snapshot, wrong_disk_status
+from wavelift.localcloud.runtimes.base import RuntimeFailure
 from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.runtimes.qmp import QmpError
 from wavelift.localcloud.states import DiskStatus, SnapshotStatus
@@ -80,7 +81,7 @@ class Snapshots:
                     files.fill(files.snapshot(snapshot.id), sizes.to_bytes(snapshot.disk_size), source)
             for snapshot in snapshots:
                 files.settle(files.snapshot(snapshot.id))
-        except (OSError, QmpError) as error:
+        except (OSError, QmpError, RuntimeFailure) as error:
             failure = error
         with self._context.store.transaction() as tx:
             for snapshot in snapshots:

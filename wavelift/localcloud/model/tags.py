@@ -32,7 +32,7 @@ class Tags:
 
     def list(self, kind: str, identifiers: Sequence[str], wanted: dict[str, str | None]) -> list[Entity]:
         with self._context.store.transaction() as tx:
-            entities = tx.all(_kind(kind))
+            entities = tx.look(_kind(kind))
         return [
             entity
             for entity in entities
