@@ -1,4 +1,4 @@
-"""`wavelift localcloud`: an ECS of one's own, on this machine."""
+"""`wavelift localcloud`: ECS, STS and OSS of one's own, on this machine."""
 
 import argparse
 import json
@@ -28,7 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_address,
         default=("127.0.0.1", 0),
         metavar="HOST:PORT",
-        help="port 0 is a free one (default: 127.0.0.1:0)",
+        help="where ECS and STS answer; port 0 is a free one (default: 127.0.0.1:0)",
+    )
+    parser.add_argument(
+        "--oss-listen",
+        type=_address,
+        default=("127.0.0.1", 0),
+        metavar="HOST:PORT",
+        help="where OSS answers by HTTP; by HTTPS it does on a free port beside (default: 127.0.0.1:0)",
     )
     parser.add_argument(
         "--access-key",
@@ -81,7 +88,15 @@ def run(args: argparse.Namespace) -> int:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys = dict(args.access_key) or kept_key(state)
         faults = load(args.faults) if args.faults else []
-        local = LocalCloud(state, keys, options, args.listen, faults, args.admin_listen)
+        local = LocalCloud(
+            state,
+            keys,
+            options,
+            args.listen,
+            oss_listen=args.oss_listen,
+            admin_listen=args.admin_listen,
+            faults=faults,
+        )
     except (StateInUse, OSError, RulesError) as error:
         print(f"wavelift localcloud: {error}", file=sys.stderr)
         return 1
@@ -89,13 +104,20 @@ def run(args: argparse.Namespace) -> int:
     first = next(iter(keys))
     ready = {
         "endpoint": local.endpoint,
+        "oss_endpoint": local.oss_endpoint,
+        "oss_tls_endpoint": local.oss_tls_endpoint,
+        "oss_ca": str(local.oss_ca),
+        "admin_endpoint": local.admin_endpoint,
         "region": REGION,
         "access_key_id": first,
-        "admin_endpoint": local.admin_endpoint,
     }
+    print(_hint(local, first, None if args.access_key else state / KEY_FILE), file=sys.stderr)
+    print(
+        f"Fault rules: http://{local.admin_endpoint}/rules, with the token in {state / TOKEN_FILE}",
+        file=sys.stderr,
+        flush=True,
+    )
     print(json.dumps(ready), flush=True)
-    print(_hint(local.endpoint, first, None if args.access_key else state / KEY_FILE), file=sys.stderr, flush=True)
-    print(f"Fault rules: http://{local.admin_endpoint}/rules, with the token in {state / TOKEN_FILE}", file=sys.stderr)
     ended.wait()
     local.stop()
     return 0
@@ -114,13 +136,19 @@ def kept_key(state: Path) -> dict[str, str]:
     return {kept["access_key_id"]: kept["access_key_secret"]}
 
 
-def _hint(endpoint: str, key: str, file: Path | None) -> str:
+def _hint(local: LocalCloud, key: str, file: Path | None) -> str:
     secret = f'json.load(open("{file}"))["access_key_secret"]' if file else '"..."'
-    return (
-        f"The local cloud listens on {endpoint}. Point an SDK at it:\n"
-        f'  Config(endpoint="{endpoint}", protocol="http", region_id="{REGION}",\n'
-        f'         access_key_id="{key}", access_key_secret={secret})'
-    )
+    return f"""The local cloud is ready. Point the SDKs at it, from Python with
+  key, secret = "{key}", {secret}
+ECS (the same endpoint answers for STS):
+  alibabacloud_tea_openapi.models.Config(access_key_id=key, access_key_secret=secret,
+      endpoint="{local.endpoint}", protocol="http", region_id="{REGION}")
+OSS (also https://{local.oss_tls_endpoint} with the authority in {local.oss_ca}):
+  oss2.Bucket(oss2.AuthV4(key, secret), "http://{local.oss_endpoint}", "my-bucket", region="{REGION}")
+  boto3.client("s3", endpoint_url="http://{local.oss_endpoint}", region_name="{REGION}",
+      aws_access_key_id=key, aws_secret_access_key=secret, config=botocore.config.Config(
+          s3={{"addressing_style": "path"}},
+          request_checksum_calculation="when_required", response_checksum_validation="when_required"))"""
 
 
 def _address(text: str) -> tuple[str, int]:

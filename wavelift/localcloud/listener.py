@@ -64,9 +64,13 @@ class Listener:
         self._running = server, thread
         thread.start()
 
-    def stop(self) -> None:
+    def end(self) -> None:
+        """Answer nothing more; `stop` waits for what is being answered."""
         if self._running is not None:
-            server, thread = self._running
-            server.should_exit = True
-            thread.join()
+            self._running[0].should_exit = True
+
+    def stop(self) -> None:
+        self.end()
+        if self._running is not None:
+            self._running[1].join()
         self._socket.close()

@@ -2,9 +2,12 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from starlette.types import ASGIApp
 
 from wavelift.localcloud import sts
 from wavelift.localcloud.accounts import Accounts, Credential
@@ -25,6 +28,9 @@ from wavelift.localcloud.rpc.parameters import Parameters
 from wavelift.localcloud.rpc.signatures import Authenticator
 
 VERSION = "2014-05-26"
+LOOPBACK = ("127.0.0.1", 0)
+
+Address = tuple[str, int]
 
 
 class Ecs:
@@ -52,46 +58,52 @@ class LocalCloud:
         state: Path,
         keys: Mapping[str, str],
         options: Options | None = None,
-        listen: tuple[str, int] = ("127.0.0.1", 0),
+        listen: Address = LOOPBACK,
+        *,
+        oss_listen: Address = LOOPBACK,
+        admin_listen: Address = LOOPBACK,
         faults: Iterable[Rule] = (),
-        admin_listen: tuple[str, int] = ("127.0.0.1", 0),
-        oss_listen: tuple[str, int] = ("127.0.0.1", 0),
-        oss_tls_listen: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
-        self.cloud = Cloud(state, options or Options())
+        tls = state / "tls"
+        with ExitStack() as bound:
+
+            def bind(name: str, address: Address, secret: Tls | None = None) -> Listener:
+                listener = Listener(name, address, secret)
+                bound.callback(listener.stop)
+                return listener
+
+            ecs, oss, admin_api = bind("ecs", listen), bind("oss", oss_listen), bind("admin", admin_listen)
+            oss_tls = bind("oss-tls", (oss_listen[0], 0), Tls(tls / certificate.CERTIFICATE, tls / certificate.KEY))
+            self.cloud = Cloud(state, options or Options())
+            bound.pop_all()
+        self.endpoint, self.admin_endpoint = ecs.endpoint, admin_api.endpoint
+        self.oss_endpoint, self.oss_tls_endpoint = oss.endpoint, oss_tls.endpoint
+        certificate.ensure(tls, REGION, oss_listen[0])
+        self.oss_ca = tls / certificate.AUTHORITY
+        self.admin_token = admin.kept_token(state)
+        self.accounts = Accounts(keys, _seal(self.cloud))
         self.faults = Faults(faults)
         self.faults.install(self.cloud)
-        self.admin_token = admin.kept_token(state)
-        self._admin_listener = Listener("admin", admin_listen)
-        self.admin_endpoint = self._admin_listener.endpoint
-        self.accounts = Accounts(keys, _seal(self.cloud))
-        self._listener = Listener("ecs", listen)
-        self.endpoint = self._listener.endpoint
         services: dict[str, Service] = {VERSION: Ecs(self.cloud), sts.VERSION: sts.Sts(self.accounts)}
         gateway = Gateway(Authenticator(self.accounts), services, self.faults)
-        self._application = FaultyReplies(gateway, self.faults)
         self._objects = ObjectService(self.cloud.objects, self.accounts, REGION)
-        tls = state / "tls"
-        certificate.ensure(tls, REGION, oss_tls_listen[0])
-        self.oss_ca = tls / certificate.AUTHORITY
-        self._oss_listeners = (
-            Listener("oss", oss_listen),
-            Listener("oss-tls", oss_tls_listen, Tls(tls / certificate.CERTIFICATE, tls / certificate.KEY)),
-        )
-        self.oss_endpoint, self.oss_tls_endpoint = (listener.endpoint for listener in self._oss_listeners)
+        self._serving: list[tuple[Listener, ASGIApp]] = [
+            (ecs, FaultyReplies(gateway, self.faults)),
+            (oss, self._objects),
+            (oss_tls, self._objects),
+            (admin_api, admin.application(self.faults, self.admin_token)),
+        ]
 
     def start(self) -> None:
         """Returns when requests are answered (those that come earlier wait in the socket)."""
         self.cloud.start()
-        self._listener.start(self._application)
-        for listener in self._oss_listeners:
-            listener.start(self._objects)
-        self._admin_listener.start(admin.application(self.faults, self.admin_token))
+        for listener, application in self._serving:
+            listener.start(application)
 
     def stop(self) -> None:
-        self._admin_listener.stop()
-        self._listener.stop()
-        for listener in self._oss_listeners:
+        for listener, _ in self._serving:
+            listener.end()
+        for listener, _ in self._serving:
             listener.stop()
         self._objects.close()
         self.cloud.stop()
