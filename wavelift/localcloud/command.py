@@ -111,12 +111,7 @@ def run(args: argparse.Namespace) -> int:
         "region": REGION,
         "access_key_id": first,
     }
-    print(_hint(local, first, None if args.access_key else state / KEY_FILE), file=sys.stderr)
-    print(
-        f"Fault rules: http://{local.admin_endpoint}/rules, with the token in {state / TOKEN_FILE}",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(_hint(local, first, state, None if args.access_key else KEY_FILE), file=sys.stderr, flush=True)
     print(json.dumps(ready), flush=True)
     ended.wait()
     local.stop()
@@ -136,8 +131,8 @@ def kept_key(state: Path) -> dict[str, str]:
     return {kept["access_key_id"]: kept["access_key_secret"]}
 
 
-def _hint(local: LocalCloud, key: str, file: Path | None) -> str:
-    secret = f'json.load(open("{file}"))["access_key_secret"]' if file else '"..."'
+def _hint(local: LocalCloud, key: str, state: Path, key_file: str | None) -> str:
+    secret = f'json.load(open("{state / key_file}"))["access_key_secret"]' if key_file else '"..."'
     return f"""The local cloud is ready. Point the SDKs at it, from Python with
   key, secret = "{key}", {secret}
 ECS (the same endpoint answers for STS):
@@ -148,7 +143,8 @@ OSS (also https://{local.oss_tls_endpoint} with the authority in {local.oss_ca})
   boto3.client("s3", endpoint_url="http://{local.oss_endpoint}", region_name="{REGION}",
       aws_access_key_id=key, aws_secret_access_key=secret, config=botocore.config.Config(
           s3={{"addressing_style": "path"}},
-          request_checksum_calculation="when_required", response_checksum_validation="when_required"))"""
+          request_checksum_calculation="when_required", response_checksum_validation="when_required"))
+Fault rules: http://{local.admin_endpoint}/rules with the token in {state / TOKEN_FILE}"""
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -1,3 +1,0 @@
-from wavelift.localcloud.rpc.formats import timestamp
-
-__all__ = ["timestamp"]
