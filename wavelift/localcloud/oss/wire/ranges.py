@@ -27,7 +27,7 @@ def parse_range(header: str, size: int, standard: bool) -> tuple[int, int] | Non
         return first, last
     if not standard:
         return None
-    if first >= size or (not begin and not int(end)):
+    if not size or first >= size or (not begin and not int(end)):
         raise OssError("InvalidRange", ActualObjectSize=str(size), RangeRequested=header)
     return max(first, 0), min(last, size - 1)
 

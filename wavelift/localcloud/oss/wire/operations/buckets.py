@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from wavelift.localcloud.accounts import ACCOUNT
 from wavelift.localcloud.oss.errors import OssError, invalid_argument
 from wavelift.localcloud.oss.model.values import Bucket
 from wavelift.localcloud.oss.wire import xml
@@ -10,8 +11,8 @@ from wavelift.localcloud.oss.wire.calls import Call, Operation, Reply, xml_reply
 from wavelift.localcloud.oss.wire.headers import BUCKET_ACLS, STORAGE_CLASSES, acl_of, storage_class_of
 from wavelift.localcloud.oss.wire.times import iso
 
-# There is one account; this is how it is called where a reply names the owner.
-OWNER: list[tuple[str, str]] = [("ID", "100000000000"), ("DisplayName", "100000000000")]
+# There is one account.
+OWNER: list[tuple[str, str]] = [("ID", ACCOUNT), ("DisplayName", ACCOUNT)]
 
 
 def list_buckets(call: Call) -> Reply:
