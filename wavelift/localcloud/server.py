@@ -86,11 +86,11 @@ class LocalCloud:
         self.faults.install(self.cloud)
         services: dict[str, Service] = {VERSION: Ecs(self.cloud), sts.VERSION: sts.Sts(self.accounts)}
         gateway = Gateway(Authenticator(self.accounts), services, self.faults)
-        self._objects = ObjectService(self.cloud.objects, self.accounts, REGION)
+        self._objects = ObjectService(self.cloud.objects, self.accounts, REGION, self.faults)
         self._serving: list[tuple[Listener, ASGIApp]] = [
             (ecs, FaultyReplies(gateway, self.faults)),
-            (oss, self._objects),
-            (oss_tls, self._objects),
+            (oss, FaultyReplies(self._objects, self.faults)),
+            (oss_tls, FaultyReplies(self._objects, self.faults)),
             (admin_api, admin.application(self.faults, self.admin_token)),
         ]
 

@@ -79,6 +79,11 @@ class Faults(Book):
         service: Service = "sts" if product == "Sts" else "ecs"
         return self.around(Call(service, action, resources_of(parameters), parameters, request_id))
 
+    def around_operation(self, operation: str, bucket: str, key: str, request_id: str) -> AbstractContextManager[None]:
+        """The same for an operation on a bucket or an object."""
+        resources = (f"{bucket}/{key}" if key else bucket,) if bucket else ()
+        return self.around(Call("oss", operation, resources, request_id=request_id))
+
     def _possible(self, rule: Rule) -> bool:
         return not isinstance(rule.fault, Stale) or self._history.changed_within(rule.fault.seconds)
 

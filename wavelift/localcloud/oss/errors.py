@@ -60,5 +60,14 @@ class OssError(Exception):
         super().__init__(f"{code}: {self.message}")
 
 
+class OtherError(OssError):
+    """One that is not in the table: a fault rule asks for it."""
+
+    def __init__(self, code: str, message: str, status: int) -> None:
+        Exception.__init__(self, f"{code}: {message}")
+        self.code, self.message, self.status = code, message, status
+        self.details = {}
+
+
 def invalid_argument(name: str, value: str, message: str = "") -> OssError:
     return OssError("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)

@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from wavelift.localcloud.accounts import Accounts
-from wavelift.localcloud.oss.errors import OssError
+from wavelift.localcloud.errors import ApiError
+from wavelift.localcloud.faults.calls import Faults
+from wavelift.localcloud.oss.errors import OssError, OtherError
 from wavelift.localcloud.oss.model.blobs import Reader, Staged
 from wavelift.localcloud.oss.model.objects import LARGEST
 from wavelift.localcloud.oss.model.store import ObjectStore
@@ -45,8 +47,9 @@ class Disconnected(Exception):
 class ObjectService:
     """An ASGI application."""
 
-    def __init__(self, store: ObjectStore, accounts: Accounts, region: str) -> None:
+    def __init__(self, store: ObjectStore, accounts: Accounts, region: str, faults: Faults) -> None:
         self._store = store
+        self._faults = faults
         self._accounts = accounts
         self._region = region
         self._pool = ThreadPoolExecutor(THREADS, "oss")
@@ -57,11 +60,14 @@ class ObjectService:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         inbox = Inbox(receive)
         try:
-            reply = await self._answer(scope, headers, inbox)
+            reply = await self._answer(scope, headers, inbox, identifier)
         except Disconnected:
             return
         except OssError as failure:
             reply = _refusal(failure, identifier, headers.get("host", ""))
+        except ApiError as fault:
+            ordered = OtherError(fault.code, fault.message, fault.status)
+            reply = _refusal(ordered, identifier, headers.get("host", ""))
         except Exception:
             LOG.exception("request %s failed", identifier)
             reply = _refusal(OssError("InternalError"), identifier, headers.get("host", ""))
@@ -72,14 +78,15 @@ class ObjectService:
             said["Connection"] = "close"
         await self._send(send, scope["method"], reply, said)
 
-    async def _answer(self, scope: Scope, headers: Mapping[str, str], inbox: "Inbox") -> Reply:
+    async def _answer(self, scope: Scope, headers: Mapping[str, str], inbox: "Inbox", identifier: str) -> Reply:
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
         request = Request.parse(scope["method"], path, query, headers)
         credential = authenticate(request, self._accounts, self._region)
         operation = route(request)
         allow = Access(self._store, credential).check
         await self._run(allow, operation.action, request.bucket, request.key)
-        return await self._perform(operation, Call(request, self._store, self._region, allow), inbox)
+        with self._faults.around_operation(operation.name, request.bucket, request.key, identifier):
+            return await self._perform(operation, Call(request, self._store, self._region, allow), inbox)
 
     async def _perform(self, operation: Operation, call: Call, inbox: "Inbox") -> Reply:
         """Every operation passes here, known by its name and by `call.bucket` and `call.key`, and allowed."""
