@@ -7,6 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from alibabacloud_ecs20140526 import models
+from alibabacloud_ecs20140526.client import Client
+from alibabacloud_tea_openapi.models import Config
 from alibabacloud_tea_openapi.utils import Utils
 
 from tests.localcloud.conftest import KEY, SECRET
@@ -67,6 +70,26 @@ def test_the_older_sdks_also_send_headers_of_the_newer_kind(ecs: Any) -> None:
     headers = {"x-acs-action": "DescribeRegions", "x-acs-version": "2014-05-26"}
     url = f"http://{ecs.endpoint}/"
     assert httpx.get(url, params=signed(fields()), headers=headers, trust_env=False).status_code == 200
+
+
+def test_the_newer_sdk_signs_the_older_way_when_told_to(ecs: Any) -> None:
+    older = Client(
+        Config(
+            access_key_id=KEY,
+            access_key_secret=SECRET,
+            endpoint=ecs.endpoint,
+            protocol="http",
+            region_id="cn-local",
+            no_proxy="127.0.0.1",
+            signature_algorithm="v2",
+        )
+    )
+    tag = models.CreateDiskRequestTag(key="a b", value="ö+/~")
+    order = {"region_id": "cn-local", "zone_id": "cn-local-a", "disk_category": "cloud", "size": 5}
+    disk = older.create_disk(models.CreateDiskRequest(**order, tag=[tag])).body.disk_id
+    [found] = ecs.wait(ecs.disk, disk, "Available")["Tags"]["Tag"]
+    assert (found["TagKey"], found["TagValue"]) == ("a b", "ö+/~")
+    older.delete_disk(models.DeleteDiskRequest(disk_id=disk))
 
 
 def test_the_method_is_signed(ecs: Any) -> None:
@@ -159,6 +182,7 @@ def test_a_token_compares_what_is_asked_not_how_it_is_signed(ecs: Any) -> None:
     assert first["DiskId"] == again["DiskId"]
     other = get(ecs, signed(fields("CreateDisk", Size="6", **order)))
     assert refusal(other)[1].startswith("Idempotent")
+    ecs.wait(ecs.disk, first["DiskId"], "Available")
     assert get(ecs, signed(fields("DeleteDisk", DiskId=first["DiskId"]))).status_code == 200
 
 

@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import re
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,8 @@ def send(ecs: Any, action: str, query: dict[str, str] | None = None, **changes: 
     headers = {
         "host": ecs.endpoint,
         "x-acs-action": action,
-        "x-acs-version": "2014-05-26",
-        "x-acs-date": changes.get("date", datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "x-acs-version": changes.get("version", "2014-05-26"),
+        "x-acs-date": changes.get("said_date") or changes.get("date", datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "x-acs-signature-nonce": changes.get("nonce", uuid.uuid4().hex),
         "x-acs-content-sha256": hashlib.sha256(b"").hexdigest(),
     }
@@ -30,7 +31,7 @@ def send(ecs: Any, action: str, query: dict[str, str] | None = None, **changes: 
         signed, "ACS3-HMAC-SHA256", headers["x-acs-content-sha256"], "LOCALTEST", "a secret for tests"
     )
     headers["Authorization"] = changes.get("authorization", authorization)
-    headers["accept"] = changes.get("accept", "*/*")
+    headers |= {"accept": changes.get("accept", "*/*")} | changes.get("added", {})
     return httpx.post(
         f"http://{ecs.endpoint}/",
         params=changes.get("sent", query),
@@ -97,6 +98,44 @@ def test_changed_body(ecs: Any) -> None:
 def test_not_signed(ecs: Any) -> None:
     check_refused(send(ecs, REGIONS, authorization=""), 400, "MissingAccessKeyId")
     check_refused(send(ecs, REGIONS, authorization="Basic eA=="), 400, "IncompleteSignature")
+
+
+def test_a_wrong_signature_is_told_by_what_the_server_expects_to_be_signed(ecs: Any) -> None:
+    message = send(ecs, REGIONS, {"AcceptLanguage": "en"}, sent={"AcceptLanguage": "zh"}).json()["Message"]
+    text = re.fullmatch(
+        r"Specified signature does not match our calculation\. server StringToSign is \[(.*)\]"
+        r" server CanonicalRequest is \[(.*)\]",
+        message,
+        re.DOTALL,
+    )
+    assert text is not None
+    assert text[1] == f"ACS3-HMAC-SHA256\n{hashlib.sha256(text[2].encode()).hexdigest()}"
+    assert text[2].startswith(f"POST\n/\nAcceptLanguage=zh\nhost:{ecs.endpoint}\nx-acs-action:{REGIONS}\n")
+
+
+def test_other_ways_to_sign(ecs: Any) -> None:
+    line = "ACS3-RSA-SHA256 Credential=LOCALTEST,SignedHeaders=host,Signature=00"
+    check_refused(send(ecs, REGIONS, authorization=line), 400, "InvalidSignatureMethod")
+
+
+def test_a_header_that_says_something_must_be_signed(ecs: Any) -> None:
+    check_refused(send(ecs, REGIONS, added={"x-acs-security-token": "t"}), 400, "IncompleteSignature")
+
+
+def test_malformed_date(ecs: Any) -> None:
+    check_refused(send(ecs, REGIONS, said_date="Mon, 01 Jan 2026 00:00:00 GMT"), 400, "InvalidTimeStamp.Format")
+
+
+def test_wrong_version(ecs: Any) -> None:
+    check_refused(send(ecs, REGIONS, version="2013-01-10"), 400, "InvalidVersion")
+    check_refused(send(ecs, REGIONS, version=""), 400, "MissingVersion")
+
+
+def test_other_places_and_methods(ecs: Any) -> None:
+    url, headers = f"http://{ecs.endpoint}", {"x-acs-action": REGIONS, "x-acs-version": "2014-05-26"}
+    with httpx.Client(trust_env=False, headers=headers) as client:
+        check_refused(client.post(f"{url}/instances"), 404, "InvalidAction.NotFound")
+        check_refused(client.put(url), 400, "UnsupportedHTTPMethod")
 
 
 def test_every_header_that_matters_must_be_signed(ecs: Any) -> None:
