@@ -12,6 +12,7 @@ import pytest
 from botocore.config import Config
 
 from wavelift.localcloud.accounts import Accounts, Credential
+from wavelift.localcloud.faults.calls import Faults
 from wavelift.localcloud.listener import Listener, Tls
 from wavelift.localcloud.oss import certificate
 from wavelift.localcloud.oss.errors import OssError
@@ -72,7 +73,7 @@ def oss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oss]:
     folder = tmp_path_factory.mktemp("oss")
     certificate.ensure(folder, REGION, "127.0.0.1")
     store, accounts = ObjectStore(folder / "oss"), Accounts({KEY: SECRET}, b"seal")
-    service = ObjectService(store, accounts, REGION)
+    service = ObjectService(store, accounts, REGION, Faults())
     tls = Tls(folder / certificate.CERTIFICATE, folder / certificate.KEY)
     plain, secure = Listener("oss", ("127.0.0.1", 0)), Listener("oss-tls", ("127.0.0.1", 0), tls)
     plain.start(service)
