@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import pytest
 from alibabacloud_ecs20140526 import models
 
+from wavelift.localcloud.accounts import ACCOUNT
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.server import LocalCloud
 
@@ -43,9 +45,167 @@ def test_life_of_an_image(ecs: Any, server: LocalCloud, snapshot: str) -> None:
     for fields in ({"tags": {"wave": "9"}}, {"image_name": "one"}, {"image_id": image_id}):
         found = ecs.call("describe_images", image_owner_alias="self", **fields)["Images"]["Image"]
         assert [i["ImageId"] for i in found] == [image_id]
+    with ecs.refused("DryRunOperation", 400):
+        ecs.call("delete_image", image_id=image_id, dry_run=True)
     ecs.call("delete_image", image_id=image_id)
     assert ecs.image(image_id)["Status"] == "gone"
+    ecs.call("delete_image", image_id=image_id)  # unknown by now, and no error
     ecs.call("delete_snapshot", snapshot_id=snapshot)
+
+
+def test_what_is_kept_of_an_image(ecs: Any, snapshot: str) -> None:
+    said = {
+        "image_name": "kept",
+        "boot_mode": "UEFI",
+        "architecture": "i386",
+        "platform": "Rocky Linux",
+        "image_family": "family-one",
+        "image_version": "3",
+        "description": "with all it has",
+    }
+    image = ecs.image(ecs.new_image(snapshot, **said))
+    for field, value in said.items():
+        assert image["".join(part.capitalize() for part in field.split("_"))] == value
+    assert (image["OSType"], image["IsCopied"], image["Usage"], image["Progress"]) == ("linux", False, "none", "100%")
+
+
+def test_filters(ecs: Any, snapshot: str) -> None:
+    linux = ecs.new_image(snapshot, image_name="filter-linux", image_family="filter")
+    windows = ecs.new_image(snapshot, image_name="filter-windows", platform="Windows Server 2019", tags={"os": "w"})
+
+    def find(**fields: Any) -> list[str]:
+        found = ecs.call("describe_images", **{"image_name": "filter-*", **fields})["Images"]["Image"]
+        return [image["ImageId"] for image in found]
+
+    assert find() == [linux, windows] == find(status="ALL") == find(image_owner_alias="self", usage="none")
+    assert find(image_id=f"{windows},m-none") == [windows] == find(ostype="windows") == find(tags={"os": None})
+    assert find(image_family="filter") == [linux] == find(image_name="filter-l*")
+    assert find(snapshot_id=snapshot, architecture="x86_64") == [linux, windows]
+    for nobody in ({"image_owner_alias": "marketplace"}, {"is_public": True}, {"status": "Creating,CreateFailed"}):
+        assert find(**nobody) == []
+    assert find(page_size=1, page_number=2) == [windows]
+    filters = models.DescribeImagesRequestFilter
+    assert find(filter=[filters(key="CreationEndTime", value="2020-01-01T00:00Z")]) == []
+    assert find(filter=[filters(key="CreationEndTime", value="2990-01-01T00:00Z")]) == [linux, windows]
+    with ecs.refused("DryRunOperation", 400):
+        find(dry_run=True)
+
+
+def test_a_family_and_its_retired_member(ecs: Any, snapshot: str) -> None:
+    def newest() -> str | None:
+        image = ecs.call("describe_image_from_family", image_family="retiring").get("Image") or {}
+        return image.get("ImageId")
+
+    assert newest() is None
+    older = ecs.new_image(snapshot, image_family="retiring")
+    newer = ecs.new_image(snapshot, image_family="retiring")
+    assert newest() == newer
+    ecs.call("modify_image_attribute", image_id=newer, status="Deprecated")
+    assert newest() == older
+    retired = ecs.call("describe_images", image_id=newer, status="Deprecated")["Images"]["Image"]
+    assert [image["Usable"] for image in retired] == [True]
+    with ecs.refused("IncorrectImageStatus", 400):
+        ecs.call("copy_image", image_id=newer)
+    ecs.call("modify_image_attribute", image_id=newer, status="Available")
+    assert newest() == newer
+
+
+def test_attributes(ecs: Any, snapshot: str) -> None:
+    image_id = ecs.new_image(snapshot, image_name="before")
+    other = ecs.new_image(snapshot, image_name="other-name")
+    ecs.call("modify_image_attribute", image_id=image_id, image_name="after", boot_mode="UEFI-Preferred")
+    ecs.call("modify_image_attribute", image_id=image_id, description="what it is for", license_type="BYOL")
+    image = ecs.image(image_id)
+    kept = (image["ImageName"], image["BootMode"], image["Description"], image["LicenseType"])
+    assert kept == ("after", "UEFI-Preferred", "what it is for", "BYOL")
+    with ecs.refused("InvalidImageName.Duplicated", 400):
+        ecs.call("modify_image_attribute", image_id=other, image_name="after")
+    with ecs.refused("DryRunOperation", 400):
+        ecs.call("modify_image_attribute", image_id=other, image_name="unused", dry_run=True)
+    with ecs.refused("OperationDenied", 403):
+        ecs.call("modify_image_attribute", image_id="host-linux", image_name="mine")
+    with ecs.refused("InvalidImageId.NotFound", 404):
+        ecs.call("modify_image_attribute", image_id="m-none", image_name="mine")
+
+
+def test_sharing(ecs: Any, snapshot: str) -> None:
+    image_id = ecs.new_image(snapshot)
+    accounts = [f"{n:016}" for n in range(101, 112)]
+
+    def shared(**fields: Any) -> list[str]:
+        answer = ecs.call("describe_image_share_permission", image_id=image_id, **fields)
+        return [account["AliyunId"] for account in answer["Accounts"]["Account"]]
+
+    ecs.call("modify_image_share_permission", image_id=image_id, add_account=accounts)
+    assert shared() == accounts[:10]  # ten at a time
+    assert shared(page_size=4, page_number=3) == accounts[8:10]
+    ecs.call("modify_image_share_permission", image_id=image_id, remove_account=accounts[:9])
+    assert shared() == accounts[9:10]
+    with ecs.refused("OperationDenied", 403):
+        ecs.call("modify_image_attribute", image_id=image_id, status="Deprecated")
+    with ecs.refused("InvalidAccount.NotFound", 404):
+        ecs.call("modify_image_share_permission", image_id=image_id, add_account=["somebody"])
+    with ecs.refused("InvalidAccount.Forbbiden", 404):
+        ecs.call("modify_image_share_permission", image_id=image_id, add_account=[ACCOUNT])
+    with ecs.refused("InvalidParameter", 400):
+        ecs.call("modify_image_share_permission", image_id=image_id, is_public=True)
+    with ecs.refused("DryRunOperation", 400):
+        ecs.call("modify_image_share_permission", image_id=image_id, add_account=accounts[:1], dry_run=True)
+
+
+def test_a_copy(ecs: Any, server: LocalCloud, state: Path, snapshot: str) -> None:
+    source = ecs.new_image(snapshot, snapshot, boot_mode="UEFI", image_name="original")
+    order = {"image_id": source, "destination_region_id": "cn-local", "destination_image_name": "the-copy"}
+    with ecs.refused("DryRunOperation", 400):
+        ecs.call("copy_image", dry_run=True, **order)
+    with server.cloud.engine.hold_clock():
+        copy = ecs.call("copy_image", **order)["ImageId"]
+        with ecs.refused("ImageIsCopying", 403):
+            ecs.call("delete_image", image_id=copy)
+        with ecs.refused("ImageIsCopying", 403):
+            ecs.call("delete_image", image_id=source)
+    image = ecs.wait(ecs.image, copy, "Available")
+    assert (image["ImageName"], image["BootMode"], image["IsCopied"]) == ("the-copy", "UEFI", True)
+    copies = [device["SnapshotId"] for device in image["DiskDeviceMappings"]["DiskDeviceMapping"]]
+    assert len(set(copies)) == 2 and snapshot not in copies
+    ecs.call("delete_image", image_id=source)
+    ecs.call("delete_snapshot", snapshot_id=snapshot)
+    for made in copies:
+        assert ecs.snapshot(made)["Status"] == "accomplished"
+        with (state / "snapshots" / f"{made}.raw").open("rb") as file:
+            assert file.read(5) == b"first"
+    with ecs.refused("InvalidRegionId.NotFound", 404):
+        ecs.call("copy_image", image_id=copy, destination_region_id="cn-elsewhere")
+    with ecs.refused("IncorrectImageStatus", 400):
+        ecs.call("cancel_copy_image", image_id=copy)
+
+
+def test_a_copy_given_up(ecs: Any, server: LocalCloud, state: Path, snapshot: str) -> None:
+    source = ecs.new_image(snapshot)
+    before = set((state / "snapshots").iterdir())
+    with server.cloud.engine.hold_clock():
+        copy = ecs.call("copy_image", image_id=source)["ImageId"]
+        made = ecs.image(copy)["DiskDeviceMappings"]["DiskDeviceMapping"][0]["SnapshotId"]
+        ecs.call("cancel_copy_image", image_id=copy)
+    assert ecs.image(copy)["Status"] == "gone" and ecs.snapshot(made)["Status"] == "gone"
+    deadline = time.monotonic() + 10
+    while set((state / "snapshots").iterdir()) != before:  # the work that was under way clears up behind itself
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_empty_data_disk(ecs: Any, state: Path, snapshot: str) -> None:
+    mappings = [mapping(snapshot, disk_type="system"), models.CreateImageRequestDiskDeviceMapping(disk_type="data")]
+    image_id = ecs.call("create_image", disk_device_mapping=mappings)["ImageId"]
+    ecs.wait(ecs.image, image_id, "Available")
+    instance = ecs.run(image_id)
+    ecs.wait(ecs.instance, instance, "Running")
+    disk = ecs.call("describe_disks", instance_id=instance, disk_type="data")["Disks"]["Disk"][0]
+    assert (disk["Size"], disk["Device"], disk["SourceSnapshotId"]) == (20, "/dev/xvdb", "")
+    with (state / "disks" / f"{disk['DiskId']}.raw").open("rb") as file:
+        assert file.read(5) == bytes(5)
+    assert ecs.image(image_id)["Usage"] == "instance"
+    ecs.release(instance)
 
 
 def test_client_token(ecs: Any, snapshot: str) -> None:
@@ -59,7 +219,13 @@ def test_client_token(ecs: Any, snapshot: str) -> None:
         make("other")
 
 
-def test_refused_images(ecs: Any, snapshot: str) -> None:
+@pytest.fixture
+def big_snapshot(ecs: Any, used_disk: str, snapshot: str) -> str:
+    ecs.call("resize_disk", disk_id=used_disk, new_size=2)
+    return str(ecs.new_snapshot(used_disk))
+
+
+def test_refused_images(ecs: Any, snapshot: str, big_snapshot: str) -> None:
     system = mapping(snapshot, device="/dev/xvda", disk_type="system")
 
     def make(*mappings: Any, **fields: Any) -> None:
@@ -71,8 +237,16 @@ def test_refused_images(ecs: Any, snapshot: str) -> None:
         make(system, mapping(snapshot, device="/dev/xvda", disk_type="data"))
     with ecs.refused("InvalidParameter", 400):
         make(mapping(snapshot, device="/dev/sda", disk_type="system"))
-    with ecs.refused("InvalidParameter.BootMode", 400):
-        make(system, boot_mode="UEFI")
+    for field, value in (("boot_mode", "Coreboot"), ("platform", "Minix"), ("architecture", "arm64")):
+        code = "".join(part.capitalize() for part in field.split("_"))
+        with ecs.refused(f"Invalid{code}.Malformed", 400):
+            make(system, **{field: value})
+    with ecs.refused("InvalidImageName.Malformed", 400):
+        make(system, image_name="aliyun-one")
+    with ecs.refused("InvalidImageFamily.Malformed", 400):
+        make(system, image_family="acs:one")
+    with ecs.refused("InvalidDiskSize.TooSmall", 403):
+        ecs.call("create_image", disk_device_mapping=[mapping(big_snapshot, disk_type="system", size=1)])
     with ecs.refused("InvalidSnapshotId.NotFound", 404):
         make(mapping("s-none", disk_type="system"))
     with ecs.refused("MissingParameter", 400):

@@ -49,6 +49,10 @@ def page(
     if p.text("MaxResults") is not None or p.text("NextToken") is not None:
         found, token = page_by_token(p, items, limits or Limits(), place)
         return found, {"NextToken": token, "TotalCount": 0}
+    return page_by_number(p, items)
+
+
+def page_by_number(p: Parameters, items: Sequence[T]) -> tuple[Sequence[T], dict[str, Any]]:
     number = p.integer("PageNumber", 1) or 1
     size = p.integer("PageSize", 1, PAGE_LIMIT) or PAGE_SIZE
     start = (number - 1) * size

@@ -20,6 +20,7 @@ from wavelift.localcloud.model.commands import Commands
 from wavelift.localcloud.model.context import Context, Options
 from wavelift.localcloud.model.disk_changes import DiskChanges
 from wavelift.localcloud.model.disks import Disks
+from wavelift.localcloud.model.image_changes import ImageChanges
 from wavelift.localcloud.model.images import Images
 from wavelift.localcloud.model.instances import Instances
 from wavelift.localcloud.model.network import Network
@@ -82,6 +83,7 @@ class Cloud:
         self.disk_changes = DiskChanges(context)
         self.snapshots = Snapshots(context)
         self.images = Images(context, self.snapshots)
+        self.image_changes = ImageChanges(context, self.images)
         self.instances = Instances(context, self.disks)
         self.attributes = Attributes(context, self.disks)
         self.screens = Screens(context)

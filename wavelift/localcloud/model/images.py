@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wavelift.localcloud.engine import Task
-from wavelift.localcloud.entities import DiskType, Image, ImageDevice, Instance, Moving, Snapshot, new_id
+from wavelift.localcloud.entities import DiskType, Image, ImageDevice, Instance, Job, Moving, Snapshot, new_id
 from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden, invalid, missing
+from wavelift.localcloud.model import quotas
 from wavelift.localcloud.model.context import Context, disk_lock, find
 from wavelift.localcloud.model.disks import disks_of, ready_snapshot, wrong_instance_status
 from wavelift.localcloud.model.snapshots import SnapshotOrder, Snapshots
@@ -15,25 +16,41 @@ from wavelift.localcloud.store import Token, Transaction
 
 SYSTEM_DEVICE = "/dev/xvda"
 DATA_DISKS = 16
+EMPTY_DISK = 20  # GiB
 
 
 @dataclass(frozen=True)
 class Mapping:
-    snapshot: str
+    """Without a snapshot: a data disk that begins empty."""
+
+    snapshot: str | None = None
     device: str | None = None
     type: DiskType | None = None
     size: int | None = None
 
 
 @dataclass(frozen=True)
-class ImageOrder:
-    """Made from an instance, or else from mappings, or else from one snapshot of a system disk."""
+class About:
+    """What is said of an image, wherever its disks come from."""
 
     name: str = ""
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     architecture: str = "x86_64"
     platform: str = "Others Linux"
+    boot_mode: str = "BIOS"
+    family: str = ""
+    version: str = ""
+    license: str = ""
+    nvme: bool = False
+    imds: str = "v1"
+
+
+@dataclass(frozen=True)
+class ImageOrder:
+    """Made from an instance, or else from mappings, or else from one snapshot of a system disk."""
+
+    about: About = field(default_factory=About)
     instance: str | None = None
     mappings: Sequence[Mapping] = ()
     snapshot: str | None = None
@@ -44,7 +61,7 @@ class Images:
     def __init__(self, context: Context, snapshots: Snapshots) -> None:
         self._context = context
         self._snapshots = snapshots
-        context.engine.register(ImageStatus.CREATING, Task(Image, finish=self._made))
+        context.engine.register(ImageStatus.CREATING, Task(Image, self._copy, self._made))
 
     def create(self, order: ImageOrder, token: Token | None) -> str:
         if order.instance:
@@ -52,7 +69,7 @@ class Images:
         with self._context.store.transaction() as tx:
             if (known := tx.recall(token)) is not None:
                 return known
-            image = self._new(tx, order)
+            image = self.new(tx, order.about)
             if order.mappings:
                 image.devices = self._from_mappings(tx, order.mappings)
             elif order.snapshot:
@@ -65,25 +82,19 @@ class Images:
             tx.remember(token, image.id)
             return image.id
 
-    @staticmethod
-    def _new(tx: Transaction, order: ImageOrder) -> Image:
-        image = Image(
-            id=new_id(Image.prefix),
-            created=time.time(),
-            name=order.name,
-            description=order.description,
-            tags=order.tags,
-            architecture=order.architecture,
-            platform=order.platform,
-        )
+    def new(self, tx: Transaction, about: About) -> Image:
+        image = Image(id=new_id(Image.prefix), created=time.time(), **vars(about))
         image.name = image.name or image.id
-        if any(other.name == image.name for other in tx.look(Image)):
-            raise ApiError("InvalidImageName.Duplicated", f"There is an image named {image.name!r} already.")
+        check_name(tx, image.name)
+        quotas.check(tx, self._context.options.quotas, Image)
         return image
 
     def _from_mappings(self, tx: Transaction, mappings: Sequence[Mapping]) -> list[ImageDevice]:
         devices: list[ImageDevice] = []
         for mapping in mappings:
+            if mapping.snapshot is None:
+                devices.append(_empty_device(mapping, devices))
+                continue
             snapshot = ready_snapshot(tx, mapping.snapshot)
             kind = mapping.type or snapshot.disk_type
             if kind == "system" and snapshot.disk_type == "data" and not self._context.options.data_snapshot_images:
@@ -130,7 +141,7 @@ class Images:
                 instance = find(tx, Instance, instance_id)
                 if instance.status not in {InstanceStatus.RUNNING, InstanceStatus.STOPPED} or instance.on_host:
                     raise wrong_instance_status(instance)
-                image = self._new(tx, order)
+                image = self.new(tx, order.about)
                 disks = [disk for disk in disks_of(tx, instance_id) if disk.status is DiskStatus.IN_USE]
                 if not disks or disks[0].type != "system":
                     raise forbidden("OperationDenied", f"{instance.id} has no system disk.")
@@ -162,35 +173,91 @@ class Images:
         """Images whose snapshots were being copied when the cloud stopped; gone with those that could not be made."""
         with self._context.store.transaction() as tx:
             for image in tx.all(Image):
-                if image.status is not ImageStatus.CREATING or image.busy is not None:
+                if image.status is not ImageStatus.CREATING or image.busy is not None or image.task:
                     continue
-                if all(tx.get(Snapshot, device.snapshot) for device in image.devices):
+                if all(tx.get(Snapshot, device.snapshot) for device in image.devices if device.snapshot):
                     self._context.engine.enter(tx, image, ImageStatus.CREATING)
                 else:
                     tx.remove(image)
                     tx.forget(image.id)
 
+    def _copy(self, identifier: str) -> None:
+        """The snapshots of an image that is a copy are copies too."""
+        with self._context.store.transaction() as tx:
+            image = tx.get(Image, identifier)
+            made = snapshots_of(tx, image) if image is not None and image.source_image else []
+        for snapshot in made:
+            self._snapshots.make_file(snapshot)
+
     @staticmethod
     def _made(tx: Transaction, entity: Moving, failed: bool) -> None:
         image = find(tx, Image, entity.id)
-        sources = [find(tx, Snapshot, device.snapshot) for device in image.devices]
+        sources = snapshots_of(tx, image)
         if any(snapshot.status is SnapshotStatus.FAILED for snapshot in sources):
             image.become(ImageStatus.CREATE_FAILED)
             tx.put(image)
+        for snapshot in sources:
+            if snapshot.maker == image.id and snapshot.status is SnapshotStatus.PROGRESSING:
+                snapshot.become(SnapshotStatus.FAILED if failed else SnapshotStatus.ACCOMPLISHED)
+                tx.put(snapshot)
 
-    def delete(self, identifier: str, force: bool) -> None:
+    def delete(self, identifier: str, force: bool, dry_run: bool) -> None:
+        """An unknown id is no error."""
         with self._context.store.transaction() as tx:
-            image = find(tx, Image, identifier)
-            if image.owner == "system":
-                raise forbidden("OperationDenied", "An image of the system cannot be deleted.")
-            users = [instance for instance in tx.look(Instance) if instance.image == identifier]
-            if any(instance.status is InstanceStatus.PENDING for instance in users) or (users and not force):
-                raise forbidden("ImageUsingByInstance", "The specified image is being used by instances.")
-            tx.remove(image)
+            image = tx.get(Image, identifier)
+            if image is not None:
+                self._check_delete(tx, image, force)
+            if dry_run:
+                raise dry_run_passed()
+            if image is not None:
+                tx.remove(image)
+
+    @staticmethod
+    def _check_delete(tx: Transaction, image: Image, force: bool) -> None:
+        check_own(image)
+        if image.task and image.status in {ImageStatus.WAITING, ImageStatus.CREATING}:
+            raise forbidden("ImageIsImporting", "The specified image is importing.")
+        if image.source_image and image.status is ImageStatus.CREATING:
+            raise forbidden("ImageIsCopying", "The specified image is being copied.")
+        if any(job.resource == image.id and job.busy is not None for job in tx.look(Job)):
+            raise forbidden("ImageIsExporting", "The specified image is exporting.")
+        if any(copy.source_image == image.id and copy.busy is not None for copy in tx.look(Image)):
+            raise forbidden("ImageIsCopying", "The specified image is being copied.")
+        users = [instance for instance in tx.look(Instance) if instance.image == image.id]
+        if any(instance.status is InstanceStatus.PENDING for instance in users) or (users and not force):
+            raise forbidden("ImageUsingByInstance", "The specified image is being used by instances.")
 
     def all(self) -> list[Image]:
         with self._context.store.transaction() as tx:
             return tx.look(Image)
+
+    def in_use(self) -> set[str]:
+        """Images that instances were made from."""
+        with self._context.store.transaction() as tx:
+            return {instance.image for instance in tx.look(Instance)}
+
+
+def snapshots_of(tx: Transaction, image: Image) -> list[Snapshot]:
+    return [find(tx, Snapshot, device.snapshot) for device in image.devices if device.snapshot]
+
+
+def check_name(tx: Transaction, name: str) -> None:
+    if any(other.name == name for other in tx.look(Image)):
+        raise ApiError("InvalidImageName.Duplicated", f"There is an image named {name!r} already.")
+
+
+def check_own(image: Image) -> None:
+    if image.owner != "self":
+        raise forbidden("OperationDenied", "An image of the system cannot be changed.")
+
+
+def _empty_device(mapping: Mapping, devices: Sequence[ImageDevice]) -> ImageDevice:
+    if mapping.type == "system":
+        raise missing("DiskDeviceMapping.SnapshotId")
+    size = mapping.size if mapping.size is not None else EMPTY_DISK
+    if not 5 <= size <= 32768:
+        raise invalid("DiskDeviceMapping.Size")
+    return ImageDevice(device=mapping.device or _next_device("data", devices), type="data", snapshot="", size=size)
 
 
 def _next_device(kind: DiskType, devices: Sequence[ImageDevice]) -> str:

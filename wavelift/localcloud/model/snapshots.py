@@ -187,7 +187,8 @@ class Snapshots:
                 raise forbidden("SnapshotCreatedDisk", "The snapshot has created disks.")
             if snapshot.status is SnapshotStatus.PROGRESSING and not snapshot.copied and _of_a_disk(snapshot):
                 raise forbidden("InvalidSnapshotId.NotReady", "The snapshot is being made.")
-            if any(s.source_snapshot == identifier and s.busy is not None for s in tx.look(Snapshot)):
+            copies = [other for other in tx.look(Snapshot) if other.source_snapshot == identifier]
+            if any(copy.status is SnapshotStatus.PROGRESSING for copy in copies):
                 raise forbidden("OperationDenied", "The snapshot is being copied.")
             tx.remove(snapshot)
             files = self._context.files
