@@ -37,6 +37,9 @@ BATCH = 1 << 20
 LARGEST_DOCUMENT = 8 << 20
 SHA256_LENGTH = 64
 
+# Details of errors that clients look for in the headers.
+TOLD_TWICE = {"NextAppendPosition": "x-oss-next-append-position"}
+
 T = TypeVar("T")
 
 
@@ -205,4 +208,5 @@ def _refusal(failure: OssError, identifier: str, host: str) -> Reply:
     if failure.status == 304:
         return Reply(304)
     body = xml.error(failure, identifier, host)
-    return Reply(failure.status, {"Content-Type": "application/xml", "x-oss-err": xml.error_header(body)}, body)
+    said = {header: failure.details[detail] for detail, header in TOLD_TWICE.items() if detail in failure.details}
+    return Reply(failure.status, {"Content-Type": "application/xml", "x-oss-err": xml.error_header(body), **said}, body)

@@ -102,6 +102,8 @@ def delete_objects(call: Call) -> Reply:
         raise OssError("MissingArgument", "Missing Some Required Arguments.", ArgumentName="Content-MD5")
     headers.check_md5(call.request, hashlib.md5(call.document, usedforsecurity=False).digest())
     asked = xml.parse(call.document, "Delete")
+    if asked.find("Object/VersionId") is not None:
+        raise OssError("NotImplemented", ArgumentName="VersionId")
     keys = [xml.text(element, "Key") for element in asked.findall("Object")]
     if not 0 < len(keys) <= MOST_DELETED:
         raise OssError("MalformedXML")
