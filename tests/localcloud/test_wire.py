@@ -147,6 +147,11 @@ def test_unknown_action(ecs: Any) -> None:
     check_refused(send(ecs, "MakeCoffee"), 404, "InvalidAction.NotFound")
 
 
+def test_an_action_that_only_the_real_cloud_has_is_logged(ecs: Any, caplog: pytest.LogCaptureFixture) -> None:
+    check_refused(send(ecs, "PurchaseReservedInstancesOffering"), 404, "InvalidAction.NotFound")
+    assert "ECS has the action PurchaseReservedInstancesOffering" in caplog.text
+
+
 def test_missing_parameter(ecs: Any) -> None:
     check_refused(send(ecs, "DescribeDisks"), 400, "MissingParameter")
     check_refused(send(ecs, "DescribeDisks", {"RegionId": ""}), 400, "MissingParameter")

@@ -1,12 +1,12 @@
 """A twin of the part of Alibaba Cloud ECS that a migration needs, on files and QEMU.
 
-Three layers: `wire`, `parameters` and `server` speak HTTP; `actions` turn requests into calls and results into
+Three layers: `rpc` speaks HTTP (`server` binds the sockets); `actions` turn requests into calls and results into
 responses; `model` holds resources and rules and knows no HTTP. Below the model: `store` (SQLite), `states` and `engine`
 (moves that take time), `disks` (files), `machines` (QEMU), `hosts` (scripts on this machine).
 
 Where it differs from the real service:
 
-- Requests are signed as ACS3-HMAC-SHA256; other signatures are refused. There is one account with all rights.
+- There is one account. A key that lasts has all its rights; only the policy of an STS session limits one.
 - A snapshot is copied, and its disk held still, before CreateSnapshot replies (see `model.snapshots`).
 - Machines boot by BIOS only and get fewer cores and less memory than their type names (see `machines`). User data
   reaches host instances only.

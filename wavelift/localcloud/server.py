@@ -1,5 +1,6 @@
 """The cloud behind its sockets: which service listens where."""
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp
 
 from wavelift.localcloud import sts
 from wavelift.localcloud.accounts import Accounts, Credential
-from wavelift.localcloud.actions import lookup
+from wavelift.localcloud.actions import ACTIONS, lookup
 from wavelift.localcloud.entities import REGION
 from wavelift.localcloud.faults import admin
 from wavelift.localcloud.faults.calls import Faults
@@ -27,6 +28,8 @@ from wavelift.localcloud.rpc.gateway import Gateway, Service
 from wavelift.localcloud.rpc.parameters import Parameters
 from wavelift.localcloud.rpc.signatures import Authenticator
 
+LOG = logging.getLogger(__name__)
+
 VERSION = "2014-05-26"
 LOOPBACK = ("127.0.0.1", 0)
 
@@ -40,6 +43,8 @@ class Ecs:
         self._cloud = cloud
 
     def find(self, action: str) -> Callable[[Credential, Mapping[str, str]], Mapping[str, Any]]:
+        if action not in ACTIONS and specification.known(action):
+            LOG.warning("ECS has the action %s, this cloud does not", action)
         function = lookup(action)
 
         def handle(caller: Credential, parameters: Mapping[str, str]) -> Mapping[str, Any]:

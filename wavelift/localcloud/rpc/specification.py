@@ -52,6 +52,10 @@ def _general(name: str, lists: frozenset[str]) -> str:
     return ".".join(parts)
 
 
+def known(action: str) -> bool:
+    return hasattr(models, f"{action}Request")
+
+
 @cache
 def of(action: str) -> Specification:
     model = getattr(models, f"{action}Request")
