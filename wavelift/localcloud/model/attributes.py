@@ -78,7 +78,7 @@ class Attributes:
             instance, image = find(tx, Instance, identifier), find(tx, Image, image_id)
             if instance.status is not InstanceStatus.STOPPED or instance.releasing:
                 raise wrong_instance_status(instance)
-            if image.status is not ImageStatus.AVAILABLE:
+            if image.status not in {ImageStatus.AVAILABLE, ImageStatus.DEPRECATED}:
                 raise forbidden("ImageNotAvailable", f"The image is {image.status.value}.")
             if instance.on_host or image.system is None:
                 raise forbidden("OperationDenied", "A host instance has no system disk of its own.")

@@ -70,7 +70,7 @@ Made = tuple[Instance, list[Disk]]
 
 def prepare(tx: Transaction, order: InstanceOrder) -> list[Made]:
     image = find(tx, Image, order.image)
-    if image.status is not ImageStatus.AVAILABLE:
+    if image.status not in {ImageStatus.AVAILABLE, ImageStatus.DEPRECATED}:
         raise forbidden("ImageNotAvailable", f"The image is {image.status.value}.")
     if order.type not in INSTANCE_TYPES:
         raise ApiError("InvalidInstanceType.ValueNotSupported", f"There is no instance type {order.type!r}.")
