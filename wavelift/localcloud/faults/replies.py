@@ -2,14 +2,13 @@
 
 import asyncio
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wavelift.localcloud.faults import kinds, sockets
 from wavelift.localcloud.faults.calls import EXCHANGE, Exchange, Faults
 from wavelift.localcloud.faults.rules import Rule
 
-CRC = "x-oss-hash-crc64ecma"
+CRC = b"x-oss-hash-crc64ecma"
 STEPS_PER_SECOND = 20
 BAD_GATEWAY = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
@@ -79,33 +78,36 @@ class _Reply:
             self._replaced = True
             await self._bad_gateway()
         else:
-            headers = MutableHeaders(scope=message)
-            headers.update(exchange.headers)
-            self._spoil(message["status"], headers)
-            await self._send(message)
+            more = [(name.encode(), value.encode()) for name, value in exchange.headers.items()]
+            headers = self._spoiled(message["status"], [*message["headers"], *more])
+            await self._send({**message, "headers": headers})
 
     async def _bad_gateway(self) -> None:
         headers = [(b"content-type", b"text/html"), (b"content-length", str(len(BAD_GATEWAY)).encode())]
         await self._send({"type": "http.response.start", "status": 502, "headers": headers})
         await self._send({"type": "http.response.body", "body": BAD_GATEWAY})
 
-    def _spoil(self, status: int, headers: MutableHeaders) -> None:
+    def _spoiled(self, status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The headers as they are sent; what happens to the body is noted."""
         if self._exchange.call is None or status >= 300:
-            return
-        length = int(headers.get("content-length", 0)) if self._scope["method"] == "GET" else 0
+            return headers
+        said = {name.lower(): value for name, value in headers}
+        length = int(said.get(b"content-length", 0)) if self._scope["method"] == "GET" else 0
 
         def possible(rule: Rule) -> bool:
-            return CRC in headers if isinstance(rule.fault, kinds.WrongCrc) else length > 0
+            return CRC in said if isinstance(rule.fault, kinds.WrongCrc) else length > 0
 
         for fault in [rule.fault for rule in self._faults.take("reply", self._exchange.call, possible)]:
             if isinstance(fault, kinds.WrongCrc):
-                headers[CRC] = str(int(headers[CRC]) ^ 1)
+                wrong = str(int(said[CRC]) ^ 1).encode()
+                headers = [(name, wrong if name.lower() == CRC else value) for name, value in headers]
             elif isinstance(fault, kinds.CorruptBody):
                 self._flip = min(length // 2 if fault.offset is None else fault.offset, length - 1)
             elif isinstance(fault, kinds.TruncatedBody):
                 self._end = min(length // 2 if fault.after_bytes is None else fault.after_bytes, length - 1)
             elif isinstance(fault, kinds.SlowBody):
                 self._pace = fault.bytes_per_second
+        return headers
 
     async def _body(self, message: Message) -> None:
         body = bytes(message.get("body", b""))
@@ -128,4 +130,7 @@ class _Reply:
                 piece, body = body[:size], body[size:]
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                 await asyncio.sleep(len(piece) / self._pace)
+                if sockets.gone(self._scope):
+                    self.over = True
+                    return
         await self._send({"type": "http.response.body", "body": body, "more_body": more})

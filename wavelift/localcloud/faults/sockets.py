@@ -16,6 +16,12 @@ class BreakableProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {_EXTENSION: {"transport": self.transport}}
 
+    def shutdown(self) -> None:
+        """The end of an idle TLS connection is not waited for: clients leave the goodbye unanswered in their pools."""
+        super().shutdown()
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+
 
 def _transport(scope: Scope) -> asyncio.Transport:
     transport: asyncio.Transport = scope["extensions"][_EXTENSION]["transport"]
@@ -32,3 +38,7 @@ def reset(scope: Scope) -> None:
 def end(scope: Scope) -> None:
     """The client gets what was sent, then the end of the stream."""
     _transport(scope).close()
+
+
+def gone(scope: Scope) -> bool:
+    return _transport(scope).is_closing()
