@@ -245,3 +245,37 @@ def test_buckets(store: ObjectStore) -> None:
     refused("TooManyBuckets", lambda: store.buckets.put("one-more", None, "Standard"))
     store.buckets.put("bucket-7", "public-read", "Standard")
     assert store.buckets.get("bucket-7").acl == "public-read"
+
+
+def test_zeros_take_no_room(store: ObjectStore, tmp_path: Path) -> None:
+    middle = os.urandom(1 << 20)
+    with store.blobs.writing() as writer:
+        for data in (bytes(4 << 20), middle, bytes(4 << 20)):
+            writer.write(data)
+        staged = writer.finish()
+    store.objects.put("here", "a", staged, Meta())
+    assert content(store, "a") == bytes(4 << 20) + middle + bytes(4 << 20)
+    assert sum(path.stat().st_blocks * 512 for path in (tmp_path / "oss" / "data").glob("??/*")) <= 2 << 20
+
+
+def test_a_page_of_many_costs_what_it_shows(store: ObjectStore) -> None:
+    """Counted in steps of SQLite's machine, a thousand at a time."""
+    meta = Meta().dump()
+    with store._index.transaction() as tx:
+        for number in range(100_000):
+            key = f"{number % 10}/{number:06}"
+            tx.run("INSERT INTO object VALUES ('here', ?, 0, 0, 'x', '0', 0, 'Normal', ?)", key, meta)
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    store._index._connection.set_progress_handler(count, 1000)
+    folders = store.objects.list("here", "", "/", "", 1000)
+    assert folders.prefixes == [f"{number}/" for number in range(10)] and not folders.truncated
+    assert steps <= 10
+    page = store.objects.list("here", "7/", "", "7/05", 1000)
+    assert len(page.items) == 1000 and page.items[0].key == "7/050007" and page.truncated
+    assert steps <= 60

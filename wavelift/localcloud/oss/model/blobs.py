@@ -44,15 +44,17 @@ class Writer:
     def write(self, data: bytes) -> None:
         hashed = self._pool.submit(self._digest.update, data)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file, view) :]
+            if data != bytes(len(data)):  # zeros become holes: an image of a disk is full of them
+                view = memoryview(data)
+                while view:
+                    view = view[os.pwrite(self._file, view, self.size + len(data) - len(view)) :]
         finally:
             hashed.result()
         self.size += len(data)
 
     def finish(self) -> Staged:
         """Or, if the disk refuses in the end, to be abandoned."""
+        os.truncate(self._file, self.size)
         os.fdatasync(self._file)
         os.close(self._file)
         if not self.size:
@@ -107,7 +109,7 @@ class Reader:
             offset = 0
             while data := self.read(offset, 1 << 20):
                 check()
-                if data.count(0) == len(data):
+                if data == bytes(len(data)):
                     target.seek(len(data), os.SEEK_CUR)
                 else:
                     target.write(data)
