@@ -7,10 +7,11 @@ set -eu
 # python3-guestfs         preparing guests; linux-image-amd64 and libguestfs' appliance parts come with it
 # mmdebstrap fakeroot uidmap e2fsprogs grub-pc-bin   building the demo source machine (uidmap: without root)
 # ovmf                    firmware of UEFI machines; xfsprogs: a volume with reflinks for the local cloud
+# qemu-guest-agent mtools  the small guest of the local cloud's own tests
 # kmod                    depmod for the guest's module tables
 packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs libguestfs-tools linux-image-amd64
           mmdebstrap fakeroot uidmap e2fsprogs grub-pc-bin grub-common kmod cpio
-          ovmf xfsprogs zstd busybox-static debian-archive-keyring"
+          ovmf xfsprogs qemu-guest-agent mtools zstd busybox-static debian-archive-keyring"
 
 missing=""
 for package in $packages; do

@@ -143,6 +143,22 @@ class Ecs:
         self.call("delete_instance", instance_id=instance_id, force=True)
         self.wait(self.instance, instance_id, "gone")
 
+    def command(self, instance_id: str, script: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+        """Run it to its end; its id and its result, with the output as text."""
+        fields = {"type": "RunShellScript", "content_encoding": "PlainText", "command_content": script, **fields}
+        invoke_id: str = self.call("run_command", instance_id=[instance_id], **fields)["InvokeId"]
+        return invoke_id, self.result(invoke_id)
+
+    def result(self, invoke_id: str, limit: float = 30) -> dict[str, Any]:
+        deadline = time.monotonic() + limit
+        while True:
+            answer = self.call("describe_invocation_results", invoke_id=invoke_id, content_encoding="PlainText")
+            (result,) = answer["Invocation"]["InvocationResults"]["InvocationResult"]
+            if result["InvocationStatus"] not in {"Pending", "Running", "Stopping"}:
+                return dict(result)
+            assert time.monotonic() < deadline, result
+            time.sleep(0.03)
+
     def console(self, instance_id: str) -> str:
         output = self.call("get_instance_console_output", instance_id=instance_id)["ConsoleOutput"]
         return base64.b64decode(output).decode(errors="replace")

@@ -15,7 +15,8 @@ from PIL import Image
 from wavelift.localcloud.entities import Instance
 from wavelift.localcloud.runtimes import accelerator, machines, processes
 from wavelift.localcloud.runtimes.accelerator import boot_sector
-from wavelift.localcloud.runtimes.machines import Machine, MachineDisk, command_line
+from wavelift.localcloud.runtimes.metadata import answer, serve
+from wavelift.localcloud.runtimes.qemu import Machine, MachineDisk, command_line
 from wavelift.localcloud.server import LocalCloud
 
 HELLO = "hello from a boot sector"
@@ -32,6 +33,9 @@ def machine(**changes: Any) -> Machine:
         "disks": (MachineDisk("system", Path("/a,b/d-system.raw")), MachineDisk("data", Path("/a/d-data.raw"))),
         "console": Path("/a,b/console.log"),
         "control": Path("/tmp/c.sock"),
+        "agent": Path("/tmp/a.sock"),
+        "metadata": Path("/a,b/metadata.json"),
+        "variables": None,
     }
     return Machine(**(values | changes))
 
@@ -51,14 +55,41 @@ def test_the_command_line() -> None:
         ("virtio-blk-pci", "system", 1),
         ("virtio-blk-pci", "data", None),
     ]
-    assert pairs(command, "-netdev") == ["user,id=net0,hostfwd=tcp:127.9.8.7:22-:22,hostfwd=tcp:127.9.8.7:80-:80"]
-    assert pairs(command, "-chardev") == ["file,id=console,path=/a,,b/console.log,append=on"]
+    (network,) = pairs(command, "-netdev")
+    assert network.endswith(",hostfwd=tcp:127.9.8.7:22-:22,hostfwd=tcp:127.9.8.7:80-:80")
+    assert ",guestfwd=tcp:100.100.100.200:80-cmd:" in network and "/a,,b/metadata.json" in network
+    console, agent = pairs(command, "-chardev")
+    assert console == "file,id=console,path=/a,,b/console.log,append=on"
+    assert agent == "socket,id=agent,path=/tmp/a.sock,server=on,wait=off"
+    assert "virtserialport,chardev=agent,name=org.qemu.guest_agent.0" in pairs(command, "-device")
+    assert pairs(command, "-drive") == []
+
+
+def test_a_machine_with_uefi() -> None:
+    code, variables = pairs(command_line(machine(variables=Path("/a,b/vars.fd")), []), "-drive")
+    assert "readonly=on" in code and code.endswith("OVMF_CODE_4M.fd")
+    assert "readonly" not in variables and variables.endswith("file=/a,,b/vars.fd")
+
+
+def test_what_the_metadata_service_answers() -> None:
+    values = {"meta-data/instance-id": "i-1", "meta-data/instance/type": "t", "user-data": "#!"}
+    assert answer(values, "/latest/meta-data/instance-id") == "i-1"
+    assert answer(values, "/latest/meta-data") == "instance-id\ninstance/"
+    assert answer(values, "/latest/") == "meta-data/\nuser-data"
+    assert answer(values, "/latest/meta-data/x") is None and answer(values, "/other") is None
+    sink = io.BytesIO()
+    serve(values, io.BytesIO(b"HEAD /latest/user-data HTTP/1.1\r\nHost: x\r\n\r\n"), sink)
+    assert sink.getvalue().startswith(b"HTTP/1.1 200 OK\r\n") and sink.getvalue().endswith(b"\r\n\r\n")
+    for line in (b"POST /latest/user-data HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n", b""):
+        sink = io.BytesIO()
+        serve(values, io.BytesIO(line), sink)
+        assert sink.getvalue().startswith(b"HTTP/1.1 404 ")
 
 
 def test_only_virtio_devices() -> None:
     command = command_line(machine(), [])
     devices = [json.loads(t)["driver"] if t.startswith("{") else t.split(",")[0] for t in pairs(command, "-device")]
-    assert all(name.startswith("virtio-") for name in devices) and "-nodefaults" in command
+    assert all(name.startswith("virt") for name in devices) and "-nodefaults" in command
 
 
 def test_a_boot_sector_has_its_signature_and_its_limit() -> None:
@@ -129,6 +160,8 @@ def test_its_screen(ecs: Any, booted: str) -> None:
         # The firmware writes light text on black.
         extremes = picture.convert("L").getextrema()
     assert extremes[0] < 50 < 150 < extremes[1]
+    with ecs.refused("Throttling", 400):
+        ecs.call("get_instance_screenshot", instance_id=booted, wake_up=True)
 
 
 def test_its_ports_open_while_it_runs(ecs: Any, server: LocalCloud, booted: str, group: str) -> None:

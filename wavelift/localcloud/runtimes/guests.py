@@ -27,7 +27,7 @@ cd -- "$0" 2>/dev/null || kill -USR1 $$
 file=$(mktemp) && cat >"$file" && chmod 700 "$file" || exit
 setsid "$@" "$file" </dev/null 2>&1 &
 child=$!
-trap 'kill -KILL -- -$child' TERM
+trap 'kill -9 -$child 2>/dev/null || kill -9 $child' TERM
 wait $child
 code=$?
 rm -f "$file"

@@ -18,7 +18,7 @@ SHELL = "/bin/sh"
 WRAPPER = """
 setsid "$@" </dev/null &
 child=$!
-trap 'kill -KILL -- -$child' TERM
+trap 'kill -9 -$child 2>/dev/null || kill -9 $child' TERM
 wait $child
 echo $? >"$0/exit.partial"
 mv "$0/exit.partial" "$0/exit"
