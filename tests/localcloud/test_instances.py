@@ -1,5 +1,6 @@
 """Rules of instances, and host instances as the quickest of them."""
 
+import base64
 import json
 import os
 import signal
@@ -167,8 +168,16 @@ def test_refused_orders(ecs: Any) -> None:
         ecs.run("host-linux", security_group_id="sg-none")
     with ecs.refused("MissingParameter", 400):
         ecs.run("host-linux", security_group_id=None)
-    with ecs.refused("InvalidParameter", 400):
-        ecs.run("host-linux", amount=2)
+    with ecs.refused("InvalidParameter.MinAmount", 400):
+        ecs.run("host-linux", amount=2, min_amount=3)
+    with ecs.refused("InvalidInstanceName.Malformed", 400):
+        ecs.run("host-linux", instance_name="1st")
+    with ecs.refused("InvalidHostName.Malformed", 400):
+        ecs.run("host-linux", host_name="-web")
+    with ecs.refused("InvalidPassword.Malformed", 400):
+        ecs.run("host-linux", password="simple")
+    with ecs.refused("InvalidParameter.Conflict", 400):
+        ecs.run("host-linux", security_group_ids=["sg-local-default"])
     with ecs.refused("InvalidInstanceId.NotFound", 404):
         ecs.call("stop_instance", instance_id="i-none")
     small = models.RunInstancesRequestSystemDisk(size="1")
@@ -188,6 +197,157 @@ def test_finding_instances(ecs: Any) -> None:
         found = ecs.call("describe_instances", **fields)["Instances"]["Instance"]
         assert [i["InstanceId"] for i in found] == [host], fields
     assert ecs.call("describe_instances", public_ip_addresses=json.dumps([address]))["TotalCount"] == 0
+    ecs.release(host)
+
+
+def test_several_at_once(ecs: Any) -> None:
+    ids = many(ecs, amount=3, instance_name="web-[8,2]-x", host_name="web", unique_suffix=True)
+    names = [(ecs.instance(each)["InstanceName"], ecs.instance(each)["HostName"]) for each in ids]
+    assert names == [("web-08-x", "web001"), ("web-09-x", "web002"), ("web-10-x", "web003")]
+    token = {"amount": 2, "client_token": "several"}
+    more = many(ecs, **token)
+    assert many(ecs, **token) == more
+    for each in ids + more:
+        ecs.wait(ecs.instance, each, "Running")
+    batch = {"instance_id": ids, "force_stop": True}
+    answers = ecs.call("stop_instances", **batch)["InstanceResponses"]["InstanceResponse"]
+    assert [(a["InstanceId"], a["PreviousStatus"], a["CurrentStatus"]) for a in answers] == [
+        (each, "Running", "Stopping") for each in ids
+    ]
+    for each in ids:
+        ecs.wait(ecs.instance, each, "Stopped")
+    # All or none, unless it is asked for otherwise.
+    with ecs.refused("IncorrectInstanceStatus", 403):
+        ecs.call("stop_instances", instance_id=[more[0], ids[0]], force_stop=True)
+    assert ecs.instance(more[0])["Status"] == "Running"
+    fields = {"instance_id": [more[0], ids[0]], "batch_optimization": "SuccessFirst"}
+    codes = [a["Code"] for a in ecs.call("stop_instances", **fields)["InstanceResponses"]["InstanceResponse"]]
+    assert codes == ["200", "IncorrectInstanceStatus"]
+    ecs.wait(ecs.instance, more[0], "Stopped")
+    ecs.call("start_instances", instance_id=ids[:2])
+    for each in ids[:2]:
+        ecs.wait(ecs.instance, each, "Running")
+    ecs.call("reboot_instances", instance_id=ids[:2], force_reboot=True)
+    for each in ids[:2]:
+        ecs.wait(ecs.instance, each, "Running")
+    with ecs.refused("DryRunOperation", 400):
+        ecs.call("delete_instances", instance_id=ids, force=True, dry_run=True)
+    gone = {"instance_id": ids + more, "force": True, "client_token": "gone"}
+    ecs.call("delete_instances", **gone)
+    for each in ids + more:
+        ecs.wait(ecs.instance, each, "gone")
+    ecs.call("delete_instances", **gone)  # the same request again
+
+
+def many(ecs: Any, **fields: Any) -> list[str]:
+    values = {
+        "instance_type": "ecs.c7.large",
+        "v_switch_id": "vsw-local-a",
+        "security_group_id": "sg-local-default",
+        "image_id": "host-linux",
+        "user_data": base64.b64encode(b"exec sleep 600").decode(),
+    }
+    ids: list[str] = ecs.call("run_instances", **(values | fields))["InstanceIdSets"]["InstanceIdSet"]
+    return ids
+
+
+def test_create_instance_makes_a_stopped_one(ecs: Any) -> None:
+    instance_id = ecs.call(
+        "create_instance",
+        image_id="host-linux",
+        instance_type="ecs.g7.large",
+        v_switch_id="vsw-local-b",
+        security_group_id="sg-local-default",
+        key_pair_name="mine",
+        tags={"wave": "1"},
+        system_disk=models.CreateInstanceRequestSystemDisk(
+            size=20, category="cloud_ssd", disk_name="root-disk", description="boots"
+        ),
+        data_disk=[models.CreateInstanceRequestDataDisk(size=20, category="cloud_efficiency", device="/dev/xvdd")],
+    )["InstanceId"]
+    instance = ecs.wait(ecs.instance, instance_id, "Stopped")
+    assert (instance["KeyPairName"], instance["ZoneId"], instance["StartTime"]) == ("mine", "cn-local-b", "")
+    disks = ecs.call("describe_disks", instance_id=instance_id)["Disks"]["Disk"]
+    assert [(d["Type"], d["Device"], d["Category"], d["DiskName"], d["Status"]) for d in disks] == [
+        ("system", "/dev/xvda", "cloud_ssd", "root-disk", "In_use"),
+        ("data", "/dev/xvdd", "cloud_efficiency", "", "In_use"),
+    ]
+    # An instance's tags are its disks' too.
+    assert all(disk["Tags"]["Tag"] == [{"TagKey": "wave", "TagValue": "1"}] for disk in disks)
+    ecs.call("start_instance", instance_id=instance_id)
+    ecs.wait(ecs.instance, instance_id, "Running")
+    ecs.release(instance_id)
+
+
+def test_a_private_address_of_ones_own(ecs: Any) -> None:
+    first = ecs.run_host(private_ip_address="172.16.0.9", internet_max_bandwidth_out=1)
+    instance = ecs.instance(first)
+    assert instance["VpcAttributes"]["PrivateIpAddress"]["IpAddress"] == ["172.16.0.9"]
+    assert instance["PublicIpAddress"]["IpAddress"][0].startswith("127.")
+    for address, code in (
+        ("172.16.0.9", "InvalidPrivateIpAddress.Duplicated"),
+        ("172.16.1.9", "InvalidPrivateIpAddress"),
+        ("172.16.0.255", "InvalidPrivateIpAddress"),
+        ("nine", "InvalidPrivateIpAddress.Malformed"),
+    ):
+        with ecs.refused(code, 400):
+            ecs.run("host-linux", private_ip_address=address)
+    ecs.release(first)
+    again = ecs.run_host(private_ip_address="172.16.0.9")
+    ecs.release(again)
+
+
+def test_attributes(ecs: Any, host: str) -> None:
+    changes = {"instance_name": "new-name", "host_name": "new-host", "description": "new text", "password": "Abc12345"}
+    ecs.call("modify_instance_attribute", instance_id=host, **changes)
+    ecs.call("modify_instance_attribute", instance_id=host, user_data=base64.b64encode(b"echo new; sleep 600").decode())
+    shown = ecs.call("describe_instance_attribute", instance_id=host)
+    assert (shown["InstanceName"], shown["HostName"], shown["Description"]) == ("new-name", "new-host", "new text")
+    for field, value, code in (
+        ("instance_name", "x", "InvalidInstanceName.Malformed"),
+        ("host_name", "a..b", "InvalidHostName.Malformed"),
+        ("description", "http://x", "InvalidDescription.Malformed"),
+        ("password", "short", "InvalidPassword.Malformed"),
+    ):
+        with ecs.refused(code, 400):
+            ecs.call("modify_instance_attribute", instance_id=host, **{field: value})
+    with ecs.refused("IncorrectInstanceStatus", 403):
+        ecs.call("modify_instance_spec", instance_id=host, instance_type="ecs.g7.xlarge")
+    ecs.stop(host)
+    ecs.call("modify_instance_spec", instance_id=host, instance_type="ecs.g7.xlarge")
+    ecs.call("modify_instance_spec", instance_id=host, internet_max_bandwidth_out=5)
+    with ecs.refused("InvalidInstanceType.ValueNotSupported", 400):
+        ecs.call("modify_instance_spec", instance_id=host, instance_type="ecs.none")
+    instance = ecs.instance(host)
+    assert (instance["InstanceType"], instance["Cpu"], instance["Memory"]) == ("ecs.g7.xlarge", 4, 16384)
+    assert len(instance["PublicIpAddress"]["IpAddress"]) == 1
+    ecs.call("start_instance", instance_id=host)
+    ecs.wait_console(host, "new")
+
+
+def test_a_host_name_while_it_starts(ecs: Any, server: LocalCloud, host: str) -> None:
+    ecs.stop(host)
+    with server.cloud.engine.hold_clock():
+        ecs.call("start_instance", instance_id=host)
+        for changes in ({"host_name": "later"}, {"password": "Abc12345"}):
+            with ecs.refused("IncorrectInstanceStatus", 403):
+                ecs.call("modify_instance_attribute", instance_id=host, **changes)
+    ecs.wait(ecs.instance, host, "Running")
+
+
+def test_filters(ecs: Any) -> None:
+    host = ecs.run_host(instance_name="find-me", key_pair_name="pair", instance_type="ecs.g7.large")
+    for fields in (
+        {"instance_name": "find*"},
+        {"key_pair_name": "pair"},
+        {"instance_type_family": "ecs.g7", "instance_charge_type": "PostPaid", "io_optimized": True},
+    ):
+        found = ecs.call("describe_instances", **fields)["Instances"]["Instance"]
+        assert [i["InstanceId"] for i in found] == [host], fields
+    for fields in ({"instance_name": "find"}, {"instance_charge_type": "PrePaid"}, {"lock_reason": "security"}):
+        assert ecs.call("describe_instances", **fields)["TotalCount"] == 0
+    with ecs.refused("DryRunOperation", 400):
+        ecs.call("describe_instances", dry_run=True)
     ecs.release(host)
 
 

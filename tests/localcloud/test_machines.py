@@ -3,20 +3,24 @@
 import base64
 import io
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alibabacloud_ecs20140526 import models
 from PIL import Image
 
 from wavelift.localcloud.entities import Instance
+from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.runtimes import accelerator, machines, processes
 from wavelift.localcloud.runtimes.accelerator import boot_sector
 from wavelift.localcloud.runtimes.metadata import answer, serve
-from wavelift.localcloud.runtimes.qemu import Machine, MachineDisk, command_line
+from wavelift.localcloud.runtimes.qemu import MEMORY_LIMIT, Machine, MachineDisk, command_line
 from wavelift.localcloud.server import LocalCloud
 
 HELLO = "hello from a boot sector"
@@ -105,6 +109,10 @@ def test_the_probe_boots_something() -> None:
 
 @pytest.fixture(scope="module")
 def image(ecs: Any, state: Path) -> str:
+    return make_image(ecs, state)
+
+
+def make_image(ecs: Any, state: Path) -> str:
     """Disk, attached to a helper, written, snapshot, image."""
     host = ecs.run_host()
     disk_id = ecs.new_disk()
@@ -224,6 +232,71 @@ def test_deletion_ends_the_machine(ecs: Any, server: LocalCloud, booted: str) ->
     assert processes.alive(pid, ticks)
     ecs.release(booted)
     assert not processes.alive(pid, ticks) and processes.start_ticks(pid) is None
+
+
+def test_another_system_disk(ecs: Any, state: Path, image: str) -> None:
+    instance_id = ecs.run(image)
+    ecs.wait_console(instance_id, HELLO)
+    with ecs.refused("IncorrectInstanceStatus", 403):
+        ecs.call("replace_system_disk", instance_id=instance_id, image_id=image)
+    ecs.stop(instance_id)
+    (old,) = ecs.call("describe_disks", instance_id=instance_id)["Disks"]["Disk"]
+    with (state / "disks" / f"{old['DiskId']}.raw").open("r+b") as disk:
+        disk.write(b"broken")
+    size = models.ReplaceSystemDiskRequestSystemDisk
+    order = {"instance_id": instance_id, "image_id": image, "client_token": "replace"}
+    new = ecs.call("replace_system_disk", **order, system_disk=size(size=2))["DiskId"]
+    ecs.wait(ecs.disk, new, "In_use")
+    assert ecs.call("replace_system_disk", **order, system_disk=size(size=2))["DiskId"] == new
+    with ecs.refused("InvalidSystemDiskSize.ValueNotSupported", 400):
+        ecs.call("replace_system_disk", instance_id=instance_id, image_id=image, system_disk=size(size=1))
+    (disk,) = ecs.call("describe_disks", instance_id=instance_id)["Disks"]["Disk"]
+    assert (disk["DiskId"], disk["Size"], disk["Type"], disk["Device"]) == (new, 2, "system", "/dev/xvda")
+    assert ecs.disk(old["DiskId"])["Status"] == "gone"
+    assert not (state / "disks" / f"{old['DiskId']}.raw").exists()
+    ecs.call("start_instance", instance_id=instance_id)
+    ecs.wait(ecs.instance, instance_id, "Running")
+    deadline = time.monotonic() + 30
+    while ecs.console(instance_id).count(HELLO) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ecs.release(instance_id)
+
+
+def test_a_machine_that_is_killed_is_stopped(ecs: Any, server: LocalCloud, image: str) -> None:
+    instance_id = ecs.run(image)
+    ecs.wait(ecs.instance, instance_id, "Running")
+    os.kill(kept(server, instance_id).pid, signal.SIGKILL)
+    ecs.wait(ecs.instance, instance_id, "Stopped")
+    ecs.release(instance_id)
+
+
+def test_machines_share_the_memory_there_is(ecs: Any, tmp_path: Path) -> None:
+    """Room for two of them."""
+    options = Options(host_instances=True, grace=1.0, memory=2 * MEMORY_LIMIT + 1)
+    with LocalCloud(tmp_path, {"K": "S"}, options) as cloud:
+        mine = type(ecs)(cloud.endpoint, "K", "S")
+        image = make_image(mine, tmp_path)
+        with mine.refused("OperationDenied.NoStock", 403):
+            mine.run(image, amount=3)
+        order = {"instance_type": "ecs.c7.large", "v_switch_id": "vsw-local-a", "security_group_id": "sg-local-default"}
+        disk = models.RunInstancesRequestSystemDisk(size="1", category="cloud_auto")
+        answer = mine.call("run_instances", image_id=image, amount=3, min_amount=1, system_disk=disk, **order)
+        first, second = answer["InstanceIdSets"]["InstanceIdSet"]
+        for each in (first, second):
+            mine.wait(mine.instance, each, "Running")
+        with mine.refused("OperationDenied.NoStock", 403):
+            mine.run(image)
+        mine.stop(first)
+        third = mine.run(image)
+        mine.wait(mine.instance, third, "Running")
+        with mine.refused("OperationDenied.NoStock", 403):
+            mine.call("start_instance", instance_id=first)
+        mine.release(second)
+        mine.call("start_instance", instance_id=first)
+        mine.wait(mine.instance, first, "Running")
+        for each in (first, third):
+            mine.release(each)
 
 
 def test_a_machine_that_cannot_start_is_stopped(ecs: Any, image: str, state: Path) -> None:

@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="allowed",
         help="may a data disk's snapshot become an image's system disk, or does the account lack that right",
     )
+    parser.add_argument(
+        "--memory",
+        type=int,
+        default=Options().memory,
+        metavar="MIB",
+        help="memory that all machines share (default: half of this host's)",
+    )
     parser.add_argument("--faults", type=Path, metavar="FILE", help="YAML with rules for what goes wrong")
     parser.add_argument(
         "--admin-listen",
@@ -78,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         profile=Profile(args.profile),
         host_instances=args.allow_host_instances,
         data_snapshot_images=args.image_from_data_snapshot == "allowed",
+        memory=args.memory,
     )
     # Handlers, not a blocked mask: instances are children of this process and would inherit the mask.
     ended = threading.Event()

@@ -33,7 +33,7 @@ def describe_instances(cloud: Cloud, p: Parameters) -> Reply:
 
 
 def _matching(cloud: Cloud, p: Parameters) -> list[Instance]:
-    if any(p.text(name) not in {None, value} for name, value in FIXED.items()):
+    if any((p.text(name) or value).lower() != value.lower() for name, value in FIXED.items()):
         return []
     # Nothing is ever locked, and nothing is in another group or cluster.
     if p.text("LockReason") is not None or p.text("ResourceGroupId") is not None or p.json_list("EipAddresses"):
