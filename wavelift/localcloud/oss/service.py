@@ -79,7 +79,7 @@ class ObjectService:
         if not inbox.finished and headers.get("expect"):
             # Whether the body still comes is the client's choice: what follows on this connection is unknown.
             said["Connection"] = "close"
-        await self._send(send, scope["method"], reply, said)
+        await self._send(inbox, send, scope["method"], reply, said)
 
     async def _answer(self, scope: Scope, headers: Mapping[str, str], inbox: "Inbox", identifier: str) -> Reply:
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
@@ -122,7 +122,7 @@ class ObjectService:
             await self._run(writer.abandon)
             raise
 
-    async def _send(self, send: Send, method: str, reply: Reply, headers: dict[str, str]) -> None:
+    async def _send(self, inbox: "Inbox", send: Send, method: str, reply: Reply, headers: dict[str, str]) -> None:
         first, last = reply.content[1:] if reply.content else (0, len(reply.body))
         headers.setdefault("Content-Length", str(last - first))
         if reply.status in {204, 304}:
@@ -133,15 +133,19 @@ class ObjectService:
             await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
             return
         reader = reply.content[0]
+        gone = asyncio.ensure_future(inbox.gone())
         try:
-            await self._send_content(send, reader, first, last)
+            await self._send_content(send, reader, first, last, gone)
         finally:
+            gone.cancel()
             await self._run(reader.close)
 
-    async def _send_content(self, send: Send, reader: Reader, offset: int, end: int) -> None:
+    async def _send_content(
+        self, send: Send, reader: Reader, offset: int, end: int, gone: asyncio.Future[None]
+    ) -> None:
         reading = self._start(reader.read, offset, min(BATCH, end - offset))
         try:
-            while offset < end:
+            while offset < end and not gone.done():
                 data = await reading
                 offset += len(data)
                 if offset < end:
@@ -162,7 +166,7 @@ class ObjectService:
 
 
 class Inbox:
-    """The body of a request as it comes."""
+    """The body of a request as it comes, and the end of its sender."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -178,6 +182,11 @@ class Inbox:
             gathered += message.get("body", b"")
             self.finished = not message.get("more_body", False)
         return gathered
+
+    async def gone(self) -> None:
+        """Returns when nobody is there to read the reply."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
 
 def _finish(operation: Operation, call: Call, staged: Staged) -> Reply:

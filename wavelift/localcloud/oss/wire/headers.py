@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from email.utils import formatdate, parsedate_to_datetime
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from wavelift.localcloud.oss.errors import OssError, invalid_argument
 from wavelift.localcloud.oss.model.blobs import Staged
@@ -77,11 +77,14 @@ def describe(found: Object, request: Request) -> dict[str, str]:
 
 def overrides(request: Request) -> dict[str, str]:
     """What a URL says a download is to be called, whatever the object says."""
-    return {
-        name.removeprefix(OVERRIDES).title(): value
-        for name, value in request.query
-        if name.startswith(OVERRIDES) and name.removeprefix(OVERRIDES) in KEPT
-    }
+    found: dict[str, str] = {}
+    for name, value in request.query:
+        header = name.removeprefix(OVERRIDES)
+        if name.startswith(OVERRIDES) and header in KEPT:
+            if not value.isprintable():  # a line break would begin a header of its own
+                raise invalid_argument(name, value)
+            found[header.title()] = value.encode().decode("latin-1")
+    return found
 
 
 def checks(etag: str, crc64: int) -> dict[str, str]:
@@ -149,7 +152,7 @@ def copy_source(request: Request) -> tuple[str, str]:
     """Bucket and key. The header has the key encoded, with or without a slash in front."""
     header = request.special("copy-source")
     try:
-        decoded = unquote(header.partition("?")[0], errors="strict")
+        decoded = unquote_to_bytes(header.partition("?")[0].encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise invalid_argument(f"{request.prefix}copy-source", header) from None
     bucket, _, key = decoded.removeprefix("/").partition("/")

@@ -35,7 +35,6 @@ OBJECT: Table = {
         ("acl", objects.GET_OBJECT_ACL),
         ("tagging", objects.GET_TAGGING),
         ("uploadId", listings.LIST_PARTS),
-        ("objectMeta", objects.OBJECT_META),
         ("", objects.GET_OBJECT),
     ),
     "HEAD": (("objectMeta", objects.OBJECT_META), ("", objects.HEAD_OBJECT)),

@@ -39,6 +39,10 @@ def parse(body: bytes, root: str) -> Element:
     return element
 
 
+def dump(element: Element) -> str:
+    return ElementTree.tostring(element, "unicode")
+
+
 def text(element: Element, name: str) -> str:
     found = element.findtext(name)
     if found is None:

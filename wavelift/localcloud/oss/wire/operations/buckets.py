@@ -79,9 +79,6 @@ def bucket_stat(call: Call) -> Reply:
         ("ObjectCount", objects),
         ("MultipartUploadCount", uploads),
         ("LiveChannelCount", 0),
-        ("LastModifiedTime", 0),
-        ("StandardStorage", size),
-        ("StandardObjectCount", objects),
     ]
     return xml_reply(xml.document("BucketStat", stat))
 
@@ -100,9 +97,10 @@ def get_bucket_acl(call: Call) -> Reply:
 
 def put_lifecycle(call: Call) -> Reply:
     """Kept as it is; nothing expires here."""
-    if xml.parse(call.document, "LifecycleConfiguration").find("Rule") is None:
+    configuration = xml.parse(call.document, "LifecycleConfiguration")
+    if configuration.find("Rule") is None:
         raise OssError("MalformedXML")
-    call.store.buckets.set_lifecycle(call.bucket, call.document.decode())
+    call.store.buckets.set_lifecycle(call.bucket, xml.dump(configuration))
     return Reply()
 
 

@@ -131,7 +131,6 @@ def list_parts(call: Call) -> Reply:
         *encode.note(),
         ("MaxParts", limit),
         ("IsTruncated", page.truncated),
-        ("StorageClass", "Standard"),
         *(
             (
                 "Part",
