@@ -68,7 +68,7 @@ class Ecs:
         return self._one("describe_snapshots", "Snapshots", "Snapshot", snapshot_ids=json.dumps([snapshot_id]))
 
     def image(self, image_id: str) -> dict[str, Any]:
-        statuses = "Creating,Available,CreateFailed"
+        statuses = "ALL"
         return self._one("describe_images", "Images", "Image", image_id=image_id, status=statuses)
 
     def instance(self, instance_id: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from wavelift.localcloud.actions import (
     regions,
     snapshots,
     tags,
+    tasks,
+    transfers,
 )
 from wavelift.localcloud.actions.registry import ACTIONS, lookup
 
@@ -25,4 +27,6 @@ __all__ = [
     "regions",
     "snapshots",
     "tags",
+    "tasks",
+    "transfers",
 ]

@@ -115,14 +115,14 @@ def modify_disk_attribute(cloud: Cloud, p: Parameters) -> Reply:
 @action("ModifyDiskSpec")
 def modify_disk_spec(cloud: Cloud, p: Parameters) -> Reply:
     fields.unsupported(p, "DestinationZoneId")
-    cloud.disk_changes.modify_spec(
+    task = cloud.disk_changes.modify_spec(
         p.required("DiskId"),
         p.text("DiskCategory"),
         p.text("PerformanceLevel"),
         p.integer("ProvisionedIops", 0),
         p.flag("DryRun"),
     )
-    return {}
+    return {"TaskId": task} if task else {}
 
 
 @action("ReInitDisk")

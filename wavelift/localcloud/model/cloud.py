@@ -18,16 +18,20 @@ from wavelift.localcloud.locks import KeyedLocks
 from wavelift.localcloud.model.attributes import Attributes
 from wavelift.localcloud.model.commands import Commands
 from wavelift.localcloud.model.context import Context, Options
+from wavelift.localcloud.model.conversion import Converter
 from wavelift.localcloud.model.disk_changes import DiskChanges
 from wavelift.localcloud.model.disks import Disks
+from wavelift.localcloud.model.exports import Exports
 from wavelift.localcloud.model.image_changes import ImageChanges
 from wavelift.localcloud.model.images import Images
+from wavelift.localcloud.model.imports import Imports
 from wavelift.localcloud.model.instances import Instances
 from wavelift.localcloud.model.network import Network
 from wavelift.localcloud.model.screens import Screens
 from wavelift.localcloud.model.sizes import to_bytes
 from wavelift.localcloud.model.snapshots import Snapshots
 from wavelift.localcloud.model.tags import Tags
+from wavelift.localcloud.model.tasks import Tasks
 from wavelift.localcloud.oss.model.store import ObjectStore
 from wavelift.localcloud.runtimes.base import Folders
 from wavelift.localcloud.runtimes.hosts import Hosts
@@ -84,6 +88,11 @@ class Cloud:
         self.snapshots = Snapshots(context)
         self.images = Images(context, self.snapshots)
         self.image_changes = ImageChanges(context, self.images)
+        self._converter = Converter()
+        self.tasks = Tasks(context, self._converter)
+        self.imports = Imports(context, self.images, self.tasks, self.objects, self._converter)
+        self.exports = Exports(context, self.tasks, self.objects, self._converter)
+        self.tasks.serve({"ImportImage": self.imports, "ExportImage": self.exports})
         self.instances = Instances(context, self.disks)
         self.attributes = Attributes(context, self.disks)
         self.screens = Screens(context)
@@ -123,6 +132,7 @@ class Cloud:
             self._watch.join()
         self.commands.close()
         self.machines.hurry.set()
+        self._converter.close()
         self.engine.stop()
         self.machines.hurry.clear()
         self.instances.shut_down()

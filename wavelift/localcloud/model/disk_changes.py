@@ -13,6 +13,7 @@ from wavelift.localcloud.model.disks import (
     wrong_disk_status,
     wrong_instance_status,
 )
+from wavelift.localcloud.model.tasks import done_at_once
 from wavelift.localcloud.runtimes.base import RuntimeFailure
 from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.runtimes.qmp import QmpError
@@ -78,7 +79,8 @@ class DiskChanges:
 
     def modify_spec(
         self, disk_id: str, category: str | None, level: str | None, iops: int | None, dry_run: bool
-    ) -> None:
+    ) -> str:
+        """The task that a change of category is; it takes no time here."""
         with self._context.store.transaction() as tx:
             disk = find(tx, Disk, disk_id)
             if disk.status not in RESTING:
@@ -99,10 +101,12 @@ class DiskChanges:
                 kind.check_extras(disk.size, iops)
             if dry_run:
                 raise dry_run_passed()
+            task = done_at_once(tx, "ModifyDiskSpec", disk.id) if kind.category != disk.category else ""
             disk.category, disk.performance_level = kind.category, kind.level
             disk.provisioned_iops = iops if iops is not None else 0
             disk.bursting = disk.bursting and kind.category == "cloud_auto"
             tx.put(disk)
+            return task
 
     def reinit(self, disk_id: str, auto_start: bool) -> None:
         with self._context.store.transaction() as tx:

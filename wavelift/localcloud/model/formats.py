@@ -21,8 +21,8 @@ _QCOW2 = b"QFI\xfb"
 _VHD = b"conectix"
 _FOREIGN = {b"KDMV": "VMDK", b"COWD": "VMDK", b"vhdxfile": "VHDX", b"<<< ": "VDI"}
 _VHD_KINDS = {2, 3}  # fixed and dynamic; 4 refers to a parent
-_DIRTY, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = 1, 4, 8, 16
-_KNOWN_FEATURES = _DIRTY | _COMPRESSION | _EXTENDED_L2
+_DATA_FILE, _COMPRESSION, _EXTENDED_L2 = 4, 8, 16
+_KNOWN_FEATURES = _COMPRESSION | _EXTENDED_L2
 
 Read = Callable[[int, int], bytes]
 
@@ -82,7 +82,7 @@ def _qcow2(read: Read) -> int:
         if features & _DATA_FILE:
             raise malformed("The file keeps its data in another file.")
         if features & ~_KNOWN_FEATURES:
-            raise malformed("The file is marked as corrupt, or has features that are not known.")
+            raise malformed("The file is marked as open or corrupt, or has features that are not known.")
     return int(virtual)
 
 
@@ -97,15 +97,17 @@ def _vhd(read: Read, size: int) -> int:
     return int(struct.unpack(">Q", footer[48:56])[0])
 
 
-def to_raw(kind: str, source: Path, target: Path) -> list[str]:
-    """The driver is stated, and that of the file below it: nothing in the file decides what else is opened."""
-    node: dict[str, object] = {
-        "driver": QEMU_NAMES[kind],
-        "file": {"driver": "file", "filename": str(source)},
-    }
+def to_raw(kind: str, source: Path, target: Path) -> list[list[str]]:
+    """The driver is stated, and that of the file below it: nothing in the file decides what else is opened.
+
+    Of a file that was cut short QEMU reads zeros; the check finds that, for the format that has one.
+    """
+    node: dict[str, object] = {"driver": QEMU_NAMES[kind], "file": {"driver": "file", "filename": str(source)}}
     if kind == "QCOW2":
         node["backing"] = None
-    return [*CONVERT, "-O", "raw", f"json:{json.dumps(node)}", str(target)]
+    name = f"json:{json.dumps(node)}"
+    check = [["qemu-img", "check", "-q", name]] if kind == "QCOW2" else []
+    return [*check, [*CONVERT, "-O", "raw", name, str(target)]]
 
 
 def from_raw(kind: str, source: Path, target: Path) -> list[str]:
