@@ -220,7 +220,9 @@ def test_list_finds_exactly_what_carries_the_labels(
         assert len({each.id for each in found}) == len(found)
         return {each.id for each in found}
 
-    everything = {used_volume.id, snapshot.id, second.id, image.id, instance.id}
+    # ECS puts the tags of an order on the instance and on its disks.
+    (system,) = ids(run(Role.TARGET), Kind.VOLUME)
+    everything = {used_volume.id, snapshot.id, second.id, image.id, instance.id, system}
     assert ids(mine) == everything
     assert ids(run(Role.REPLICA)) == {used_volume.id, snapshot.id, second.id}
     assert ids(run(Role.REPLICA, "data"), Kind.SNAPSHOT) == {snapshot.id, second.id}
