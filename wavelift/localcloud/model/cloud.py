@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.engine import Engine
-from wavelift.localcloud.entities import HOST_IMAGE, Disk, Image, Instance, Snapshot
+from wavelift.localcloud.entities import HOST_IMAGE, Disk, Image, Instance, Job, Snapshot
 from wavelift.localcloud.locks import KeyedLocks
 from wavelift.localcloud.model.attributes import Attributes
 from wavelift.localcloud.model.commands import Commands
@@ -147,6 +147,7 @@ class Cloud:
         with self.store.transaction() as tx:
             disks = {disk.id: to_bytes(disk.size) for disk in tx.look(Disk)}
             snapshots = {snapshot.id for snapshot in tx.look(Snapshot)}
+            snapshots |= {name for job in tx.look(Job) if job.busy is not None for name in job.results}
             instances = {instance.id for instance in tx.look(Instance)}
         self.files.sweep(disks, snapshots)
         self._folders.sweep(instances)
