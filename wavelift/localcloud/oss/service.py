@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
@@ -34,6 +35,7 @@ LOG = logging.getLogger(__name__)
 
 THREADS = 16
 BATCH = 1 << 20
+SMALL = 64 << 10  # read at once
 LARGEST_DOCUMENT = 8 << 20
 SHA256_LENGTH = 64
 
@@ -87,7 +89,11 @@ class ObjectService:
         credential = authenticate(request, self._accounts, self._region)
         operation = route(request)
         allow = Access(self._store, credential).check
-        await self._run(allow, operation.action, request.bucket, request.key)
+        subject = operation.action, request.bucket, request.key
+        if credential is None:
+            await self._run(allow, *subject)  # looks the bucket up
+        else:
+            allow(*subject)
         with self._faults.around_operation(operation.name, request.bucket, request.key, identifier):
             return await self._perform(operation, Call(request, self._store, self._region, allow), inbox)
 
@@ -95,7 +101,7 @@ class ObjectService:
         """Every operation passes here, known by its name and by `call.bucket` and `call.key`, and allowed."""
         if operation.body is Body.DOCUMENT:
             document = await _receive_document(call.request, inbox)
-            return await self._run(operation.run, call.with_document(document))
+            return await self._run(_carry_out, operation, call.with_document(document))
         _check_length(call.request)
         said_md5(call.request)
         await self._run(operation.before, call)
@@ -104,15 +110,19 @@ class ObjectService:
 
     async def _receive_content(self, request: Request, inbox: "Inbox") -> Staged:
         signed = request.s3 and len(request.header("x-amz-content-sha256")) == SHA256_LENGTH
+        batch = await inbox.batch()
+        if inbox.finished:
+            return await self._run(self._stage, signed, batch)
         writer = await self._run(self._store.blobs.create, signed)
         writing: asyncio.Future[None] | None = None
         try:
-            while batch := await inbox.batch():
+            while batch:
                 if writing is not None:
                     await writing
                 if writer.size + len(batch) > LARGEST:
                     raise OssError("EntityTooLarge", MaxSizeAllowed=str(LARGEST))
                 writing = self._start(writer.write, batch)
+                batch = await inbox.batch()
             if writing is not None:
                 await writing
             return await self._run(writer.finish)
@@ -121,6 +131,11 @@ class ObjectService:
                 await asyncio.wait([writing])
             await self._run(writer.abandon)
             raise
+
+    def _stage(self, signed: bool, content: bytearray) -> Staged:
+        with self._store.blobs.writing(signed) as writer:
+            writer.write(content)
+            return writer.finish()
 
     async def _send(self, inbox: "Inbox", send: Send, method: str, reply: Reply, headers: dict[str, str]) -> None:
         first, last = reply.content[1:] if reply.content else (0, len(reply.body))
@@ -187,6 +202,20 @@ class Inbox:
         """Returns when nobody is there to read the reply."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def _carry_out(operation: Operation, call: Call) -> Reply:
+    reply = operation.run(call)
+    if reply.content is None:
+        return reply
+    reader, first, last = reply.content
+    if last - first > SMALL:
+        return reply
+    with reader:
+        body = bytearray()
+        while len(body) < last - first:
+            body += reader.read(first + len(body), last - first - len(body))
+    return replace(reply, body=bytes(body), content=None)
 
 
 def _finish(operation: Operation, call: Call, staged: Staged) -> Reply:

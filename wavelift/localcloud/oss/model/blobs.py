@@ -41,7 +41,7 @@ class Writer:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self.size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         hashed = self._pool.submit(self._digest.update, data)
         try:
             if data != bytes(len(data)):  # zeros become holes: an image of a disk is full of them

@@ -25,7 +25,7 @@ class Digest:
         self._sha256 = hashlib.sha256() if sha256 else None
         self.crc64 = 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | bytearray) -> None:
         self._md5.update(data)
         self.crc64 = crc64.xz(data, self.crc64)
         if self._sha256 is not None:
