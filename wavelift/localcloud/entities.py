@@ -258,6 +258,7 @@ class Invocation(Entity):
 
 
 class Rule(BaseModel):
+    id: str = Field(default_factory=lambda: new_id("sgr-"))
     protocol: str
     ports: str
     source: str

@@ -20,7 +20,7 @@ class Tags:
             for entity in self._find(tx, kind, identifiers):
                 entity.tags |= tags
                 if len(entity.tags) > LIMIT:
-                    raise ApiError("NumberExceed.Tags", f"A resource has at most {LIMIT} tags.")
+                    raise ApiError("OperationDenied.QuotaExceed", f"A resource has at most {LIMIT} tags.")
                 tx.put(entity)
 
     def remove(self, kind: str, identifiers: Sequence[str], keys: Sequence[str], everything: bool) -> None:

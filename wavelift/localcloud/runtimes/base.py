@@ -41,6 +41,9 @@ class Runtime(Protocol):
 
     def open_port(self, instance: Instance, port: int) -> None: ...
 
+    def close_port(self, instance: Instance, port: int) -> None:
+        """New connections are refused; those that are open stay."""
+
     def screenshot(self, instance: Instance, wake: bool) -> bytes | None:
         """A JPEG; None for what has no screen. `wake` touches a key first: a guest may have blanked its screen."""
 

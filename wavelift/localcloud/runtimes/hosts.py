@@ -70,5 +70,8 @@ class Hosts:
     def open_port(self, instance: Instance, port: int) -> None:
         """Nothing to open: the script listens on the instance's address itself."""
 
+    def close_port(self, instance: Instance, port: int) -> None:
+        """Nothing to close either."""
+
     def screenshot(self, instance: Instance, wake: bool) -> bytes | None:
         return None

@@ -211,6 +211,10 @@ class Machines:
         if answer:
             raise RuntimeFailure(f"port {port} of {instance.id} could not be opened: {answer}")
 
+    def close_port(self, instance: Instance, port: int) -> None:
+        with self.talk(instance) as qmp:
+            qmp.human(f"hostfwd_remove net0 tcp:{instance.address}:{port}")
+
     def talk(self, instance: Instance) -> Qmp:
         """The machine's own control socket; one conversation at a time."""
         return Qmp(self._control(instance.id))
