@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Sequence
 
 from alibabacloud_ecs20140526 import models
@@ -32,6 +33,7 @@ from wavelift.service import tokens
 
 _TOKEN_LIFETIME_SECONDS = 6 * 3600
 _PUBLIC_BANDWIDTH_MBIT = 5
+_DELETE_SECONDS = 60.0
 
 
 class AlibabaBackend:
@@ -248,7 +250,7 @@ class AlibabaBackend:
             self._api.call("attach_disk", request)
         except Conflict:
             # The reply to an earlier attempt may have been lost: then it is what was asked for, done or under way.
-            if self.get(Kind.VOLUME, volume_id).attached_to != instance_id:
+            if not self._inventory.becomes(Kind.VOLUME, volume_id, lambda v: v.attached_to == instance_id):
                 raise
         self._inventory.until(Kind.VOLUME, volume_id, lambda v: v.status == "In_use", "attached")
 
@@ -259,8 +261,7 @@ class AlibabaBackend:
             try:
                 self._api.call("detach_disk", request)
             except Conflict:
-                now = self.get(Kind.VOLUME, volume_id)
-                if now.attached_to and now.status != "Detaching":
+                if not self._inventory.becomes(Kind.VOLUME, volume_id, _let_go):
                     raise
             self._inventory.until(Kind.VOLUME, volume_id, lambda v: v.status == "Available", "detached")
 
@@ -286,7 +287,7 @@ class AlibabaBackend:
         region = self._settings.region
         try:
             if resource.kind is Kind.INSTANCE:
-                self._api.call("delete_instance", models.DeleteInstanceRequest(instance_id=resource.id, force=True))
+                self._delete_instance(resource.id)
             elif resource.kind is Kind.VOLUME:
                 self.detach(resource.id)
                 self._api.call("delete_disk", models.DeleteDiskRequest(disk_id=resource.id))
@@ -299,3 +300,20 @@ class AlibabaBackend:
                 )
         except NotFound:
             return
+
+    def _delete_instance(self, instance_id: str) -> None:
+        """Refused while it starts, and when the reply to an earlier attempt was lost: then it goes by itself."""
+        request = models.DeleteInstanceRequest(instance_id=instance_id, force=True)
+        deadline = time.monotonic() + _DELETE_SECONDS
+        while True:
+            try:
+                self._api.call("delete_instance", request)
+                return
+            except Conflict:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(min(1.0, self._settings.poll_seconds))
+
+
+def _let_go(volume: Resource) -> bool:
+    return not volume.attached_to or volume.status == "Detaching"

@@ -143,19 +143,21 @@ class Inventory:
         resource_id: str,
         reached: Callable[[Resource], bool],
         wanted: str,
-        seconds: float = _SETTLE_SECONDS,
+        seconds: float | None = None,
     ) -> Resource:
-        """Poll until `reached`; a thing just made may not be listed yet, so NotFound counts only at the end."""
+        """Poll until `reached`; a thing just made may not be listed yet, so only what stays away is NotFound."""
+        seconds = _SETTLE_SECONDS if seconds is None else seconds
         deadline = time.monotonic() + seconds
         pause = 0.2
+        seen = time.monotonic()
         while True:
             try:
                 now = self.get(kind, resource_id)
                 if reached(now):
                     return now
-                status = now.status
+                status, seen = now.status, time.monotonic()
             except NotFound:
-                if time.monotonic() > deadline:
+                if time.monotonic() > min(deadline, seen + _APPEAR_SECONDS):
                     raise
                 status = "not listed"
             if time.monotonic() > deadline:
@@ -165,6 +167,14 @@ class Inventory:
                 )
             time.sleep(pause)
             pause = min(pause * 1.5, self._poll_seconds)
+
+    def becomes(self, kind: Kind, resource_id: str, reached: Callable[[Resource], bool]) -> bool:
+        """Is it so, or does it turn out so once the lists have caught up with the latest changes?"""
+        try:
+            self.until(kind, resource_id, reached, "as expected", _APPEAR_SECONDS)
+        except (NotFound, Unavailable):
+            return False
+        return True
 
     def security_group(self, id_or_name: str) -> str:
         """Its id. Raises NotFound."""
