@@ -11,7 +11,7 @@ from wavelift.localcloud import disks
 from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.entities import SecurityGroup, new_id
 from wavelift.localcloud.errors import ApiError
-from wavelift.localcloud.locks import KeyedLocks
+from wavelift.localcloud.locks import KeyedLocks, LockOrder
 from wavelift.localcloud.model.orders import address, mac
 from wavelift.localcloud.rpc.parameters import Parameters
 from wavelift.localcloud.states import (
@@ -152,6 +152,70 @@ def test_locks_by_name() -> None:
     waiting.join(5)
     other.join(5)
     assert not waiting.is_alive() and locks._locks == {}
+
+
+def test_locks_are_held_in_one_order() -> None:
+    locks = KeyedLocks()
+    with locks.hold_all(["b", "a"]), locks.hold("a"), locks.hold("c"):
+        with pytest.raises(LockOrder, match="'ab' is asked for while"), locks.hold("ab"):
+            raise AssertionError
+    with locks.hold("ab"):
+        assert list(locks._locks) == ["ab"]
+
+
+def test_a_transaction_inside_a_transaction_is_an_error(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    with store.transaction(), pytest.raises(RuntimeError, match="wait for itself"), store.transaction():
+        raise AssertionError
+    with store.transaction() as tx:
+        tx.keep("still", "works")
+    store.close()
+
+
+def test_what_is_looked_at_follows_every_change(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    one, two = (SecurityGroup(id=new_id("sg-"), created=time.time(), name=name) for name in ("one", "two"))
+    with store.transaction() as tx:
+        assert tx.look(SecurityGroup) == []
+        tx.put(one)
+        tx.put(two)
+        one.name = "changed, but not put"
+        assert [group.name for group in tx.look(SecurityGroup)] == ["one", "two"]
+    with pytest.raises(RuntimeError), store.transaction() as tx:
+        mine = tx.get(SecurityGroup, one.id)
+        assert mine is not None
+        mine.name = "undone"
+        tx.put(mine)
+        tx.remove(two)
+        assert [group.name for group in tx.look(SecurityGroup)] == ["undone"]
+        raise RuntimeError
+    with store.transaction() as tx:
+        assert [group.name for group in tx.look(SecurityGroup)] == ["one", "two"]
+        tx.remove(one)
+        tx.put(one)
+        assert tx.look(SecurityGroup) == tx.all(SecurityGroup) == [two, one]
+    store.close()
+
+
+def test_a_token_of_what_was_undone_begins_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    token = Token("A", "t", "same", ApiError("Mismatch", "other parameters"))
+    with store.transaction() as tx:
+        tx.remember(token, "d-1")
+        tx.forget("d-1")
+        assert tx.recall(token) is None
+    store.close()
+
+
+def test_what_no_record_owns_is_swept_and_a_size_put_right(tmp_path: Path) -> None:
+    files = DiskFiles(tmp_path)
+    for name in ("d-kept", "d-orphan"):
+        files.create(files.disk(name), MIB)
+    for name in ("s-kept", "s-orphan"):
+        files.create(files.snapshot(name), MIB)
+    files.sweep({"d-kept": 2 * MIB, "d-not-made-yet": MIB}, {"s-kept"})
+    left = {path.name: path.stat().st_size for path in tmp_path.glob("*/*")}
+    assert left == {"d-kept.raw": 2 * MIB, "s-kept.raw": MIB}
 
 
 def test_parameters() -> None:
