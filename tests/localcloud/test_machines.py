@@ -178,6 +178,24 @@ def test_its_ports_open_while_it_runs(ecs: Any, server: LocalCloud, booted: str,
     authorize(ecs, group, "8080/8081")
     authorize(ecs, group, "1/65535")  # too wide to forward
     assert forwards(server, booted) == {"2222": address, "8080": address, "8081": address}
+    rule = {"ip_protocol": "tcp", "port_range": "8080/8081", "source_cidr_ip": "0.0.0.0/0"}
+    ecs.call("revoke_security_group", security_group_id=group, **rule)
+    assert forwards(server, booted) == {"2222": address}
+
+
+def test_it_hears_that_a_disk_has_grown(ecs: Any, server: LocalCloud, booted: str) -> None:
+    system = ecs.call("describe_disks", instance_id=booted)["Disks"]["Disk"][0]
+
+    def seen() -> int:
+        with server.cloud.machines.talk(kept(server, booted)) as qmp:
+            nodes = qmp.execute("query-named-block-nodes", {"flat": True})
+        return next(n["image"]["virtual-size"] for n in nodes if n["node-name"] == f"disk-{system['SerialNumber']}")
+
+    assert seen() == 1024**3
+    ecs.call("resize_disk", disk_id=system["DiskId"], new_size=2)  # offline
+    assert seen() == 1024**3
+    ecs.call("resize_disk", disk_id=system["DiskId"], new_size=3, type="online")
+    assert seen() == 3 * 1024**3
 
 
 def test_a_snapshot_of_a_running_machine(ecs: Any, state: Path, booted: str) -> None:
