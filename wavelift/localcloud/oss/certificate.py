@@ -61,7 +61,7 @@ def _name(text: str) -> x509.Name:
 
 
 def _names(region: str, host: str) -> list[x509.GeneralName]:
-    names = ["localhost", "*.localhost", f"oss-{region}.aliyuncs.com", f"*.oss-{region}.aliyuncs.com"]
+    names = ["localhost", f"oss-{region}.aliyuncs.com", f"*.oss-{region}.aliyuncs.com"]
     addresses = {"127.0.0.1"}
     try:
         addresses.add(str(ipaddress.ip_address(host)))

@@ -141,14 +141,15 @@ class Blobs:
         self._lock = threading.Lock()
         self._pins: Counter[str] = Counter()
         self._doomed: set[str] = set()
-        for number in range(256):
-            (folder / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
         return self._folder / name[:2] / name
 
     def create(self, sha256: bool = False) -> Writer:
-        return Writer(self.path(secrets.token_hex(16)), self._pool, sha256)
+        path = self.path(secrets.token_hex(16))
+        path.parent.mkdir(exist_ok=True)
+        return Writer(path, self._pool, sha256)
 
     @contextmanager
     def writing(self, sha256: bool = False) -> Iterator[Writer]:
