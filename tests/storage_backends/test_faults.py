@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -57,9 +58,21 @@ def order(faults: Faults) -> Order:
     return add
 
 
-@pytest.fixture
-def snapshot(backend: AlibabaBackend, used_volume: Resource, run: Run) -> Resource:
-    return ready(backend, backend.snapshot(used_volume.id, run(Role.REPLICA, "data", 1)))
+@pytest.fixture(scope="module")
+def used_volume(world: World, gateway: Resource) -> Resource:
+    """Made while all is well: a volume that was attached once."""
+    backend = world.backend()
+    volume: Resource = backend.create_volume(Labels("shared", "faults", uuid.uuid4().hex[:8], Role.REPLICA), SMALL)
+    backend.attach(volume.id, gateway.id)
+    backend.detach(volume.id)
+    return volume
+
+
+@pytest.fixture(scope="module")
+def snapshot(world: World, used_volume: Resource) -> Resource:
+    backend = world.backend()
+    labels = Labels("shared", "faults", used_volume.tag("run"), Role.REPLICA, "data", 1)
+    return ready(backend, backend.snapshot(used_volume.id, labels))
 
 
 def makers(backend: AlibabaBackend, run: Run, volume: Resource, snapshot: Resource) -> list[Any]:
@@ -102,15 +115,15 @@ def test_whatever_passes_does_not_disturb_moving_and_deleting(
     world: World,
     run: Run,
     gateway: Resource,
-    snapshot: Resource,
+    used_volume: Resource,
     faults: Faults,
     order: Order,
     fault: dict[str, Any],
 ) -> None:
+    snapshot = ready(backend, backend.snapshot(used_volume.id, run(Role.REPLICA, "x", 1)))
     volume = backend.create_volume(run(Role.CLONE, "x"), SMALL)
     instance = backend.run_instance(run(Role.TARGET), HOST)
     image = ready(backend, backend.create_image(run(Role.PREPARED, generation=1), [snapshot]))
-    backend.get(Kind.INSTANCE, instance.id)
     ready(backend, instance)
     for action in ("Attach*", "Detach*", "Delete*"):
         order(fault, id=action.rstrip("*"), action=action, every=2)
@@ -140,7 +153,7 @@ def test_lists_that_lag_make_nothing_twice(
     faults: Faults,
     order: Order,
 ) -> None:
-    rule = order({"kind": "stale", "seconds": 0.5})
+    rule = order({"kind": "stale", "seconds": 0.3})
     for action, _, _, make in makers(backend, run, used_volume, snapshot):
         before = faults.counter(rule).injected
         # The second maker sees nothing of what the first has made.
@@ -256,7 +269,7 @@ def test_a_bad_day_ends_with_one_of_each_and_then_none(
 ) -> None:
     for seed, fault in enumerate(PASSING.values()):
         order(fault, probability=0.08, seed=seed)
-    order({"kind": "stale", "seconds": 0.4})
+    order({"kind": "stale", "seconds": 0.2})
     volume = backend.create_volume(run(Role.REPLICA, "data"), SMALL)
     backend.attach(volume.id, gateway.id)
     first = ready(backend, backend.snapshot(volume.id, run(Role.REPLICA, "data", 1)))
