@@ -1,6 +1,7 @@
 """One module per family of resources: a request becomes a call of the model, its result a response."""
 
 from wavelift.localcloud.actions import (
+    account,
     commands,
     disks,
     images,
@@ -17,6 +18,7 @@ from wavelift.localcloud.actions.registry import ACTIONS, lookup
 
 __all__ = [
     "ACTIONS",
+    "account",
     "commands",
     "disks",
     "images",

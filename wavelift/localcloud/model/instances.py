@@ -50,6 +50,7 @@ class Instances:
                 return known.split(",")
             made = self._in_stock(tx, order, prepare(tx, order))
             quotas.check(tx, self._context.options.quotas, Instance, len(made))
+            quotas.check(tx, self._context.options.quotas, Disk, sum(len(disks) for _, disks in made))
             if order.dry_run:
                 raise dry_run_passed()
             for instance, disks in made:
@@ -251,6 +252,10 @@ class Instances:
     def get(self, identifier: str) -> Instance:
         with self._context.store.transaction() as tx:
             return find(tx, Instance, identifier)
+
+    def in_stock(self, instance_type: str) -> bool:
+        with self._context.store.transaction() as tx:
+            return stock.fits(tx, self._context.options.memory, instance_type)
 
     def all(self) -> list[Instance]:
         with self._context.store.transaction() as tx:

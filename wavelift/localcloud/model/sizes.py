@@ -21,6 +21,7 @@ RANGES: dict[tuple[str, str], tuple[int, int]] = {
 CATEGORIES = frozenset(category for category, _ in RANGES)
 SYSTEM_DEFAULT = 40
 SYSTEM_LIMIT = 2048
+SYSTEM_LIMITS = {"cloud": 500}
 SYSTEM_MINIMUM = {(ESSD, "PL0"): 1, ("cloud_auto", ""): 1, ("cloud_essd_entry", ""): 10}
 
 
@@ -40,26 +41,33 @@ class Class:
             raise invalid("PerformanceLevel", "PL0, PL1, PL2 and PL3 are.")
         return cls(category, chosen)
 
+    def data_range(self) -> tuple[int, int]:
+        return RANGES[self.category, self.level]
+
+    def system_range(self) -> tuple[int, int]:
+        low = SYSTEM_MINIMUM.get((self.category, self.level), 20)
+        if self.level in {"PL2", "PL3"}:
+            low = RANGES[self.category, self.level][0]
+        return low, SYSTEM_LIMITS.get(self.category, SYSTEM_LIMIT)
+
     def check_data(self, size: int, code: str) -> None:
-        low, high = RANGES[self.category, self.level]
+        low, high = self.data_range()
         if not low <= size <= high:
             raise ApiError(code, f"The size of a {self} disk is {low} to {high} GiB, not {size}.")
 
     def check_system(self, size: int) -> None:
-        low = SYSTEM_MINIMUM.get((self.category, self.level), 20)
-        if self.level in {"PL2", "PL3"}:
-            low = RANGES[self.category, self.level][0]
-        if not low <= size <= SYSTEM_LIMIT:
+        low, high = self.system_range()
+        if not low <= size <= high:
             raise ApiError(
                 "InvalidSystemDiskSize.ValueNotSupported",
-                f"The size of a {self} system disk is {low} to {SYSTEM_LIMIT} GiB, not {size}.",
+                f"The size of a {self} system disk is {low} to {high} GiB, not {size}.",
             )
 
     def check_larger(self, system: bool, size: int, now: int) -> None:
         """Disks only grow, and not beyond what their category has."""
         if size <= now:
             raise forbidden("InvalidDiskSize.TooSmall", f"The new size must be more than {now} GiB.")
-        high = (500 if self.category == "cloud" else SYSTEM_LIMIT) if system else RANGES[self.category, self.level][1]
+        _, high = self.system_range() if system else self.data_range()
         if size > high:
             raise forbidden("InvalidDiskSize.TooLarge", f"The size of a {self} disk is at most {high} GiB here.")
 

@@ -16,6 +16,10 @@ def left(tx: Transaction, limit: int) -> int:
     return limit - sum(need(i) for i in tx.all(Instance) if i.status is not InstanceStatus.STOPPED)
 
 
+def fits(tx: Transaction, limit: int, instance_type: str) -> bool:
+    return memory_of(instance_type) <= left(tx, limit)
+
+
 def check(tx: Transaction, limit: int, instance: Instance) -> None:
     """May this stopped instance start?"""
     if need(instance) > left(tx, limit):
