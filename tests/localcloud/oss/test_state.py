@@ -126,7 +126,9 @@ class Machine(RuleBasedStateMachine):
                 small = [len(parts[number]) < 100 * 1024 for number in sorted(parts)[:-1]]
                 assert error.code == "EntityTooSmall" and any(small)
             return
-        self.content[key] = b"".join(self.parts.pop(upload)[number] for number in sorted(parts or {}))
+        assert parts
+        self.content[key] = b"".join(parts[number] for number in sorted(parts))
+        del self.parts[upload]
         self.kind[key] = Kind.MULTIPART
 
     @rule(upload=uploads)
