@@ -3,6 +3,7 @@
 KILLS=50 kills that often; the moments are random.
 """
 
+import itertools
 import json
 import os
 import random
@@ -152,7 +153,7 @@ class Round:
     def check(self, ecs: Ecs, replies: dict[str, dict[str, Any]]) -> None:
         """`replies` are those that came."""
         self.ecs = ecs
-        found = {action: listed(ecs, action) for action in LISTS}
+        found = everything(ecs)
         disks, snapshots = found["describe_disks"], found["describe_snapshots"]
         self._check_snapshot(snapshots, replies)
         self._check_images(found["describe_images"], replies)
@@ -223,14 +224,21 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def listed(ecs: Ecs, action: str) -> dict[str, Any]:
-    """All there is, when nothing is under way any more."""
-    outer, inner, key = LISTS[action]
-    fields = {"status": "ALL"} if action == "describe_images" else {}
+def everything(ecs: Ecs) -> dict[str, dict[str, Any]]:
+    """All there is, by action and id, when nothing is under way any more."""
     deadline = time.monotonic() + 30
     while True:
-        found = {each[key]: each for each in ecs.call(action, page_size=100, **fields)[outer][inner]}
-        moving = {name: each["Status"] for name, each in found.items() if each["Status"].strip() not in FINAL}
+        found: dict[str, dict[str, Any]] = {}
+        for action, (outer, inner, key) in LISTS.items():
+            fields = {"status": "ALL"} if action == "describe_images" else {}
+            found[action] = {}
+            for page in itertools.count(1):
+                shown = ecs.call(action, page_size=100, page_number=page, **fields)[outer][inner]
+                found[action] |= {each[key]: each for each in shown}
+                if len(shown) < 100:
+                    break
+        states = {name: each["Status"] for kind in found.values() for name, each in kind.items()}
+        moving = {name: status for name, status in states.items() if status not in FINAL}
         if not moving:
             return found
         assert time.monotonic() < deadline, moving
