@@ -148,3 +148,39 @@ def test_only_a_state_folder_is_needed(tmp_path: Path, ecs: Any) -> None:
         assert server.end(signal.SIGTERM) == 0
     hint = (tmp_path / "stderr").read_text()
     assert server.hello["endpoint"] in hint and key["access_key_secret"] not in hint
+
+
+def test_what_ran_for_a_state_that_is_gone_is_ended(launcher: Launcher) -> None:
+    server, ecs = launcher.start()
+    host = ecs.run_host()
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    assert processes.marked(host)
+    for left in launcher.state.glob("state.sqlite*"):
+        left.unlink()
+    launcher.start()
+    assert not processes.marked(host)
+
+
+def test_a_command_goes_on_after_a_kill(launcher: Launcher, tmp_path: Path) -> None:
+    server, ecs = launcher.start()
+    host = ecs.run_host()
+    gate = tmp_path / "gate"
+    script = f"while ! [ -e {gate} ]; do sleep 0.05; done; echo through"
+    fields = {"type": "RunShellScript", "content_encoding": "PlainText", "command_content": script}
+    invoke_id = ecs.call("run_command", instance_id=[host], **fields)["InvokeId"]
+    deadline = time.monotonic() + 20
+    while not written_down(launcher.state, invoke_id):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    gate.touch()
+    _, ecs = launcher.start()
+    assert ecs.result(invoke_id)["Output"] == "through\n"
+    ecs.release(host)
+
+
+def written_down(state: Path, invoke_id: str) -> bool:
+    """Does the store know the command's process?"""
+    with closing(sqlite3.connect(state / "state.sqlite")) as connection:
+        (body,) = connection.execute("SELECT body FROM entity WHERE id = ?", (invoke_id,)).fetchone()
+    return bool(json.loads(body)["executions"][0]["pid"])
