@@ -23,7 +23,7 @@ _NO_REFLINK = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.
 
 class DiskFiles:
     def __init__(self, state: Path) -> None:
-        # Asked before the file of a disk or snapshot (by id) is written; it may raise what a full disk raises.
+        # Asked before the file of a disk or snapshot (by id) counts as written; it may raise what a full disk raises.
         self.obstacle: Callable[[str], None] | None = None
         self._disks = state / "disks"
         self._snapshots = state / "snapshots"
@@ -65,8 +65,6 @@ class DiskFiles:
         """The first half of `create`: what is copied is fixed from here on, but not durable."""
         if target.exists():
             return
-        if self.obstacle is not None:
-            self.obstacle(target.stem)
         partial = target.with_suffix(".partial")
         try:
             with partial.open("wb") as file:
@@ -85,6 +83,8 @@ class DiskFiles:
             return
         partial = target.with_suffix(".partial")
         try:
+            if self.obstacle is not None:
+                self.obstacle(target.stem)
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
         except OSError:

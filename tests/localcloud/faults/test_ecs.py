@@ -1,8 +1,10 @@
 """What the real SDK sees of each fault, and what the cloud did meanwhile."""
 
 import time
+from pathlib import Path
 from typing import Any
 
+import oss2
 import pytest
 from alibabacloud_ecs20140526 import models
 from alibabacloud_tea_openapi.exceptions import ClientException, ServerException, ThrottlingException
@@ -13,8 +15,10 @@ from darabonba.exceptions import UnretryableException
 
 from tests.localcloud.conftest import KEY, REGION, SECRET, ZONE
 from tests.localcloud.faults.conftest import Order
+from tests.localcloud.test_sts import Sts
 from wavelift.localcloud.faults.book import Counter
 from wavelift.localcloud.faults.calls import Faults
+from wavelift.localcloud.server import LocalCloud
 
 DISK = {"zone_id": ZONE, "size": 1, "disk_category": "cloud_essd", "performance_level": "PL0"}
 
@@ -223,3 +227,28 @@ def test_a_full_disk_fails_disks_and_snapshots(ecs: Any, faults: Faults, order: 
     assert [entry.kind for entry in faults.log()] == ["disk-full", "disk-full"]
     # There is room again.
     assert ecs.new_snapshot(used_disk)
+
+
+def test_a_full_disk_fails_an_import(
+    ecs: Any, server: LocalCloud, faults: Faults, order: Order, tmp_path: Path
+) -> None:
+    session = oss2.Session()
+    session.session.trust_env = False
+    auth = oss2.AuthV4(KEY, SECRET)
+    bucket = oss2.Bucket(auth, f"http://{server.oss_endpoint}", "imports", region=REGION, session=session)
+    bucket.create_bucket()
+    bucket.put_object("disk.raw", b"boot" * 1024)
+    source = models.ImportImageRequestDiskDeviceMapping(ossbucket="imports", ossobject="disk.raw", format="RAW")
+    rule = order("disk-full", fault={"of": "snapshot"}, times=1)
+    for status in ("CreateFailed", "Available"):
+        image = ecs.call("import_image", disk_device_mapping=[source])["ImageId"]
+        ecs.wait(ecs.image, image, status)
+    assert faults.counter(rule) == Counter(selected=2, injected=1)
+
+
+def test_temporary_keys_fail_too(server: LocalCloud, faults: Faults, order: Order) -> None:
+    rule = order("throttle", service="sts", parameters={"RoleSessionName": "alice"}, times=1)
+    sts = Sts(server.endpoint)
+    assert sts.refused("AssumeRole") == (400, "Throttling.User")
+    assert sts.assume()["Credentials"]["SecurityToken"]
+    assert [(entry.service, entry.action) for entry in faults.log(rule)] == [("sts", "AssumeRole")]

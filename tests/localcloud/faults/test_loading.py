@@ -57,6 +57,7 @@ def test_json_is_read_too() -> None:
         ("fault: {kind: reset}\n    service: rds", ":3: rules[0].service: input should be 'ecs', 'oss' or 'sts', not"),
         ("fault: {kind: reset}\n    calls: [1]\n    every: 2", ":2: rules[0]: `calls` names the calls already"),
         ("fault: {kind: wrong-crc}\n    service: ecs", ":2: rules[0]: the fault wrong-crc exists for oss only"),
+        ("fault: {kind: throttle, retry_after_ms: 9}\n    service: oss", ":2: rules[0]: OSS does not say when"),
         ("fault: {kind: disk-full, of: disk}\n    action: X", ":2: rules[0]: disk-full is no answer to an action"),
         ("fault: {kind: slow-body, bytes_per_second: 1}\n    action: Put*", ":2: rules[0]: slow-body spoils GetObject"),
         ("fault: {kind: stale, seconds: 1}\n    action: Create*", ":2: rules[0]: stale is for reading"),

@@ -63,7 +63,7 @@ class Faults(Book):
                 moment = time.monotonic() - fault.seconds
             else:
                 exchange.outcome = fault
-                exchange.headers = headers_of(fault)
+                exchange.headers = headers_of(fault, call.service)
         if exchange.outcome is not None and not exchange.outcome.carried_out:
             raise error_of(exchange.outcome, call.service)
         token = AS_OF.set(moment)
@@ -104,10 +104,11 @@ class Faults(Book):
         for rule in self.take("transition", call, possible):
             raise TransitionFailed(f"{identifier} fails by fault rule {rule.id}")
 
-    def copy(self, identifier: str) -> None:
-        """Asked before the file of a disk or snapshot is written. Raises OSError."""
+    def copy(self, name: str) -> None:
+        """Asked before the file of a disk or snapshot counts as written. Raises OSError."""
         if not self.active:
             return
+        identifier = name.partition(".")[0]  # a disk that is written anew has a second file
 
         def possible(rule: Rule) -> bool:
             return isinstance(rule.fault, DiskFull) and rule.fault.of == FILES.get(identifier.partition("-")[0])

@@ -29,7 +29,7 @@ def error_of(fault: Fault, service: Service) -> ApiError:
             return ApiError("InternalError", "The request failed for an unknown reason.", 500)
 
 
-def headers_of(fault: Fault) -> dict[str, str]:
-    if isinstance(fault, kinds.Throttle) and fault.retry_after_ms is not None:
+def headers_of(fault: Fault, service: Service) -> dict[str, str]:
+    if isinstance(fault, kinds.Throttle) and fault.retry_after_ms is not None and service != "oss":
         return {RETRY_AFTER: str(fault.retry_after_ms)}
     return {}

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wavelift.localcloud.faults.kinds import AnyFault, Service
+from wavelift.localcloud.faults.kinds import AnyFault, Service, Throttle
 
 READING = ("Describe", "List")
 
@@ -47,6 +47,8 @@ class Rule(BaseModel):
         fault, name = self.fault, self.fault.kind
         if self.service is not None and self.service not in fault.services:
             raise ValueError(f"the fault {name} exists for {', '.join(sorted(fault.services))} only; change `service`")
+        if isinstance(fault, Throttle) and fault.retry_after_ms is not None and self.service == "oss":
+            raise ValueError("OSS does not say when to come back; remove `retry_after_ms`")
         if self.calls is not None and (self.first is not None or self.every is not None):
             raise ValueError("`calls` names the calls already; remove `from` and `every`, or `calls`")
         if fault.point in {"transition", "copy"} and (self.action != "*" or self.parameters):
