@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from alibabacloud_ecs20140526 import models
 
 from wavelift.localcloud.entities import Rule
 from wavelift.localcloud.model.network import forwarded
@@ -16,6 +17,85 @@ def test_seed(ecs: Any) -> None:
     (group,) = ecs.call("describe_security_groups")["SecurityGroups"]["SecurityGroup"]
     assert (group["SecurityGroupId"], group["SecurityGroupName"]) == ("sg-local-default", "default")
     assert [z["ZoneId"] for z in ecs.call("describe_zones")["Zones"]["Zone"]] == ["cn-local-a", "cn-local-b"]
+
+
+def test_life_of_a_rule(ecs: Any) -> None:
+    name = ecs.call("create_security_group", vpc_id="vpc-local")["SecurityGroupId"]
+    permission = models.AuthorizeSecurityGroupRequestPermissions
+    ecs.call(
+        "authorize_security_group",
+        security_group_id=name,
+        permissions=[
+            permission(ip_protocol="TCP", port_range="80/80", source_cidr_ip="10.0.0.0/8", priority="5"),
+            permission(ip_protocol="UDP", port_range="53/53", source_cidr_ip="10.0.0.1", description="names"),
+            permission(ip_protocol="ALL", port_range="-1/-1", source_group_id="sg-local-default"),
+        ],
+    )
+
+    def rules(**fields: Any) -> list[dict[str, Any]]:
+        answer = ecs.call("describe_security_group_attribute", security_group_id=name, **fields)
+        found: list[dict[str, Any]] = answer["Permissions"]["Permission"]
+        return found
+
+    web, names, everything = rules()
+    assert (web["Priority"], names["Description"], everything["SourceGroupId"]) == ("5", "names", "sg-local-default")
+    assert rules(direction="egress") == []
+    ecs.call("revoke_security_group", security_group_id=name, security_group_rule_id=[names["SecurityGroupRuleId"]])
+    assert rules() == [web, everything]
+    gone = {"ip_protocol": "tcp", "port_range": "80/80", "source_cidr_ip": "10.0.0.0/8"}
+    for _ in range(2):  # the second time it is not there, and no error
+        ecs.call("revoke_security_group", security_group_id=name, **gone)
+    assert rules() == [everything]
+    with ecs.refused("DependencyViolation", 403):
+        ecs.call("delete_security_group", security_group_id="sg-local-default")  # named by that rule
+    ecs.call("delete_security_group", security_group_id=name)
+
+
+def test_rules_in_pages(ecs: Any) -> None:
+    name = ecs.call("create_security_group", vpc_id="vpc-local")["SecurityGroupId"]
+    permission = models.AuthorizeSecurityGroupRequestPermissions
+    rules = [permission(ip_protocol="TCP", port_range=f"{n}/{n}", source_cidr_ip="10.0.0.1") for n in range(1, 13)]
+    ecs.call("authorize_security_group", security_group_id=name, permissions=rules)
+    seen, token = [], None
+    while token != "":
+        fields = {"security_group_id": name, "max_results": 10, "next_token": token}
+        page = ecs.call("describe_security_group_attribute", **fields)
+        seen += [rule["PortRange"] for rule in page["Permissions"]["Permission"]]
+        token = page["NextToken"]
+    assert sorted(seen) == sorted(f"{n}/{n}" for n in range(1, 13))
+    with ecs.refused("InvalidParameter", 400):
+        ecs.call("describe_security_group_attribute", security_group_id=name, max_results=9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "status"),
+    [
+        ({"source_cidr_ip": "10.0.0.300"}, "InvalidParameter", 400),
+        ({"source_group_id": "sg-none"}, "InvalidSecurityGroupId.NotFound", 404),
+        ({}, "MissingParameter", 400),
+        ({"source_cidr_ip": "10.0.0.1", "policy": "perhaps"}, "InvalidPolicy.Malformed", 400),
+        ({"source_cidr_ip": "10.0.0.1", "ip_protocol": "SCTP"}, "InvalidParameter", 400),
+        ({"source_prefix_list_id": "pl-1"}, "InvalidParameter", 400),
+    ],
+)
+def test_refused_rules(ecs: Any, fields: dict[str, str], code: str, status: int) -> None:
+    order = {"security_group_id": "sg-local-default", "ip_protocol": "TCP", "port_range": "80/80", **fields}
+    with ecs.refused(code, status):
+        ecs.call("authorize_security_group", **order)
+
+
+def test_names_and_tokens_of_groups(ecs: Any) -> None:
+    made = {ecs.call("create_security_group", client_token="group")["SecurityGroupId"] for _ in range(2)}
+    assert len(made) == 1
+    name = made.pop()
+    ecs.call("modify_security_group_attribute", security_group_id=name, security_group_name="renamed")
+    found = ecs.call("describe_security_groups", security_group_name="renamed")["SecurityGroups"]["SecurityGroup"]
+    assert [group["SecurityGroupId"] for group in found] == [name]
+    assert ecs.call("describe_security_groups", security_group_type="enterprise")["TotalCount"] == 0
+    with ecs.refused("InvalidSecurityGroupName.Malformed", 400):
+        ecs.call("create_security_group", security_group_name="1")
+    with ecs.refused("InvalidParameter", 400):
+        ecs.call("create_security_group", security_group_type="enterprise")
 
 
 def test_switches_by_zone(ecs: Any) -> None:
