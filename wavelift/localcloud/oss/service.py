@@ -90,9 +90,9 @@ class ObjectService:
         operation = route(request)
         allow = Access(self._store, credential).check
         subject = operation.action, request.bucket, request.key
-        if credential is None:
+        if operation.action and credential is None:
             await self._run(allow, *subject)  # looks the bucket up
-        else:
+        elif operation.action:
             allow(*subject)
         with self._faults.around_operation(operation.name, request.bucket, request.key, identifier):
             return await self._perform(operation, Call(request, self._store, self._region, allow), inbox)

@@ -7,7 +7,6 @@ from wavelift.localcloud.policy import allows
 
 READS = frozenset({"GetObject"})
 WRITES = frozenset({"PutObject", "DeleteObject", "AbortMultipartUpload", "ListParts"})
-OF_BUCKETS_THAT_READ = frozenset({"public-read", "public-read-write"})
 
 
 class Access:

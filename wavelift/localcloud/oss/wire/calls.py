@@ -61,7 +61,7 @@ def nothing(_: Call) -> None:
 @dataclass(frozen=True)
 class Operation:
     name: str  # as the API reference calls it
-    action: str  # as policies call it, without oss:
+    action: str  # as policies call it, without oss:; empty where the operation asks for every key by itself
     run: Callable[[Call], Reply]
     body: Body = Body.DOCUMENT
     before: Callable[[Call], None] = nothing  # refuses what would be refused after a long upload
