@@ -1,5 +1,6 @@
 """The admin API as a person with curl uses it."""
 
+import signal
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from tests.localcloud.faults.conftest import Order
+from tests.localcloud.servers import Launcher
 from wavelift.localcloud.faults.calls import Faults
 from wavelift.localcloud.server import LocalCloud
 
@@ -82,6 +84,26 @@ def test_a_mistake_is_told_with_its_line(admin: httpx.Client, faults: Faults, or
     assert taken.status_code == 409 and f"PUT /rules/{name} replaces it" in taken.json()["error"]
     for missing in (admin.put("/rules/none", json={"fault": {"kind": "reset"}}), admin.delete("/rules/none")):
         assert missing.status_code == 404 and "there is no rule none" in missing.json()["error"]
+
+
+def test_the_command_begins_with_the_rules_of_a_file(tmp_path: Path) -> None:
+    """And keeps its token from one start to the next, but neither counts nor log."""
+    launcher = Launcher(tmp_path / "state")
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules:\n  - {id: busy, action: DescribeRegions, calls: [1], fault: {kind: throttle}}\n")
+    try:
+        for _ in range(2):
+            server, ecs = launcher.start("--faults", str(rules))
+            with ecs.refused("Throttling.User", 400):
+                ecs.call("describe_regions")
+            ecs.call("describe_regions")
+            headers = {"Authorization": f"Bearer {(tmp_path / 'state' / 'admin-token').read_text()}"}
+            with httpx.Client(headers=headers, trust_env=False) as client:
+                answer = client.get(f"http://{server.hello['admin_endpoint']}/rules").json()
+            assert [(rule["id"], rule["selected"], rule["injected"]) for rule in answer["rules"]] == [("busy", 2, 1)]
+            assert server.end(signal.SIGTERM) == 0
+    finally:
+        launcher.close()
 
 
 def test_the_command_names_what_is_wrong_with_its_rules(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.states import Status
 
 FILES = {"d": "disk", "s": "snapshot"}
+PLACES = frozenset({"RegionId", "ZoneId"})
 
 
 class TransitionFailed(Exception):
@@ -47,13 +48,13 @@ class Faults(Book):
         self._changed()
 
     @contextmanager
-    def around(self, call: Call) -> Iterator[None]:
+    def around(self, described: Callable[[], Call]) -> Iterator[None]:
         """Put around the action; raises the ApiError of a fault instead of letting it happen."""
         exchange = EXCHANGE.get()
         if exchange is None:  # no rule was in force when the request came
             yield
             return
-        exchange.call = call
+        exchange.call = call = described()
         moment = 0.0
         for rule in self.take("request", call, self._possible):
             fault = rule.fault
@@ -77,12 +78,12 @@ class Faults(Book):
     ) -> AbstractContextManager[None]:
         """The same for an action of the RPC kind."""
         service: Service = "sts" if product == "Sts" else "ecs"
-        return self.around(Call(service, action, resources_of(parameters), parameters, request_id))
+        return self.around(lambda: Call(service, action, resources_of(parameters), parameters, request_id))
 
     def around_operation(self, operation: str, bucket: str, key: str, request_id: str) -> AbstractContextManager[None]:
         """The same for an operation on a bucket or an object."""
         resources = (f"{bucket}/{key}" if key else bucket,) if bucket else ()
-        return self.around(Call("oss", operation, resources, request_id=request_id))
+        return self.around(lambda: Call("oss", operation, resources, request_id=request_id))
 
     def _possible(self, rule: Rule) -> bool:
         return not isinstance(rule.fault, Stale) or self._history.changed_within(rule.fault.seconds)
@@ -120,7 +121,7 @@ class Faults(Book):
 def resources_of(parameters: Mapping[str, str]) -> tuple[str, ...]:
     """Every id that an ECS request names: DiskId, DiskIds as a JSON list, InstanceId.1, ResourceId.2."""
     found: list[str] = []
-    for name, value in sorted(parameters.items()):
+    for name, value in sorted((name, value) for name, value in parameters.items() if name not in PLACES):
         last = [part for part in name.split(".") if not part.isdigit()][-1:]
         if last and last[0].endswith("Id"):
             found.append(value)
