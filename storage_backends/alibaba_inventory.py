@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alibabacloud_ecs20140526 import models
@@ -33,6 +33,8 @@ class _Listing:
     items: tuple[str, str]
     read: Callable[[dict[str, Any]], Resource]
     more: Mapping[str, str]
+    # Of a search by tags only.
+    tagged: Mapping[str, object] = field(default_factory=dict)
 
 
 _LISTINGS = {
@@ -44,6 +46,8 @@ _LISTINGS = {
         ("Disks", "Disk"),
         parse.volume,
         {},
+        # An instance's own disks carry its tags, and come and go with it.
+        {"delete_with_instance": False},
     ),
     Kind.SNAPSHOT: _Listing(
         "describe_snapshots",
@@ -101,7 +105,7 @@ class Inventory:
         return [
             resource
             for each in kinds
-            for resource in self._describe(each, {"tag": tagged(_LISTINGS[each].tag, labels)})
+            for resource in self._describe(each, {"tag": tagged(_LISTINGS[each].tag, labels), **_LISTINGS[each].tagged})
         ]
 
     def once(self, kind: Kind, labels: Labels, create: Callable[[str, str], str]) -> Resource:
