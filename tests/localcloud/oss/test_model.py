@@ -279,3 +279,20 @@ def test_a_page_of_many_costs_what_it_shows(store: ObjectStore) -> None:
     page = store.objects.list("here", "7/", "", "7/05", 1000)
     assert len(page.items) == 1000 and page.items[0].key == "7/050007" and page.truncated
     assert steps <= 60
+
+
+def test_what_is_too_large_to_copy(store: ObjectStore) -> None:
+    """Between buckets 5 GiB, into another storage class 1 GiB, within a bucket anything."""
+    store.buckets.put("there", None, "Standard")
+    with store._index.transaction() as tx:
+        for key, size in (("large", 6 << 30), ("middle", 2 << 30)):
+            row = ("here", key, 0, size, "x", "0", 0, "Normal", Meta().dump())
+            tx.run("INSERT INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+
+    def copy(key: str, bucket: str, storage_class: str = "Standard") -> None:
+        store.objects.copy(("here", key), (bucket, "copy"), ANY, lambda _: Meta(storage_class=storage_class))
+
+    copy("large", "here")
+    copy("middle", "there")
+    refused("EntityTooLarge", lambda: copy("large", "there"))
+    refused("EntityTooLarge", lambda: copy("middle", "here", "IA"))

@@ -13,7 +13,8 @@ from wavelift.localcloud.oss.model.listing import Page, page
 from wavelift.localcloud.oss.model.values import Kind, Meta, Object
 
 LONGEST_KEY = 1023
-LARGEST = 5 * 1024**3  # of what one request puts, appends to or copies
+LARGEST = 5 * 1024**3  # of what one request puts or appends to, or copies between buckets
+LARGEST_CONVERTED = 1024**3  # of what is copied into another storage class
 
 Check = Callable[[Object], None]
 
@@ -70,12 +71,15 @@ class Objects:
         with self._index.transaction() as tx:
             old = tx.object(*source)
             check(old)
-            if old.size > LARGEST:
-                raise OssError("EntityTooLarge", MaxSizeAllowed=str(LARGEST))
+            said = meta(old.meta)
+            largest = LARGEST_CONVERTED if said.storage_class != old.meta.storage_class else LARGEST
+            within = source[0] == target[0] and largest == LARGEST
+            if old.size > largest and not within:
+                raise OssError("EntityTooLarge", MaxSizeAllowed=str(largest))
             check_free(tx, *target, only_new)
             content = old.content if source == target else tx.new_content(tx.pieces(old.content))
             kind = Kind.NORMAL if old.kind is Kind.APPENDABLE and source != target else old.kind
-            new = Object(*target, content, old.size, old.etag, old.crc64, now(), kind, meta(old.meta))
+            new = Object(*target, content, old.size, old.etag, old.crc64, now(), kind, said)
             tx.keep(new)
         return new
 

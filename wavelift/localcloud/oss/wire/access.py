@@ -24,11 +24,7 @@ class Access:
             return
         resource = f"acs:oss:*:*:{bucket}/{key}" if key else f"acs:oss:*:*:{bucket or '*'}"
         if not allows(self._credential.policy, f"oss:{action}", resource):
-            raise OssError(
-                "AccessDenied",
-                "You have no right to access this object because of the session policy.",
-                AuthAction=f"oss:{action}",
-            )
+            raise OssError("AccessDenied", "Access denied by authorizer's policy.")
 
     def _is_public(self, action: str, bucket: str, key: str) -> bool:
         if not key or action not in READS | WRITES:

@@ -2,7 +2,7 @@
 
 import hmac
 
-from wavelift.localcloud.accounts import Accounts, BadToken, Credential, ExpiredToken, UnknownKey
+from wavelift.localcloud.accounts import TEMPORARY, Accounts, BadToken, Credential, ExpiredToken, UnknownKey
 from wavelift.localcloud.oss.errors import OssError
 from wavelift.localcloud.oss.wire.request import S3_ALGORITHM, Request
 from wavelift.localcloud.oss.wire.signatures import aws_v4, v1, v4
@@ -19,7 +19,9 @@ def authenticate(request: Request, accounts: Accounts, region: str) -> Credentia
     except UnknownKey:
         raise OssError("InvalidAccessKeyId", OSSAccessKeyId=claim.key) from None
     except BadToken:
-        code = "InvalidSecurityToken" if claim.token else "InvalidAccessKeyId"
+        # With a token every key is looked for among the temporary ones.
+        temporary = claim.key.startswith(TEMPORARY)
+        code = "InvalidSecurityToken" if claim.token and temporary else "InvalidAccessKeyId"
         raise OssError(code, OSSAccessKeyId=claim.key) from None
     except ExpiredToken:
         raise OssError("SecurityTokenExpired") from None
@@ -40,7 +42,7 @@ def _claim(request: Request, region: str) -> Claim | None:
     if authorization.startswith(v4.ALGORITHM):
         return v4.header_claim(request, region)
     if authorization.startswith(S3_ALGORITHM):
-        return aws_v4.header_claim(request, region)
+        return aws_v4.header_claim(request)
     if authorization.startswith(v1.SCHEME):
         return v1.header_claim(request)
     if authorization:
@@ -48,7 +50,7 @@ def _claim(request: Request, region: str) -> Claim | None:
     if request.parameter("x-oss-signature-version") == v4.ALGORITHM:
         return v4.url_claim(request, region)
     if request.parameter("X-Amz-Algorithm") == S3_ALGORITHM:
-        return aws_v4.url_claim(request, region)
+        return aws_v4.url_claim(request)
     if request.parameter("OSSAccessKeyId") is not None:
         return v1.url_claim(request)
     return None

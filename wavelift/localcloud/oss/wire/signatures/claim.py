@@ -91,9 +91,18 @@ def bad_authorization(request: Request) -> OssError:
     )
 
 
-def check_scope(parts: list[str], expected: list[str], value: str) -> None:
-    """Date, region, service and the method's mark."""
-    if parts != expected:
-        region = parts[1:2] != expected[1:2]
-        message = "Invalid signing region in Authorization header." if region else "Invalid Credential."
-        raise OssError("InvalidArgument", message, ArgumentName="Credential", ArgumentValue=value)
+def check_scope(scope: list[str], date: str, region: str | None, product: str, mark: str) -> None:
+    """The parts of a credential behind the key. None is any region."""
+    if len(scope) != 4 or scope[3] != mark:
+        raise _bad_scope("Credential", scope)
+    if scope[0] != date[:8]:
+        raise _bad_scope("date", scope)
+    if region is not None and scope[1] != region:
+        raise _bad_scope("signing region", scope)
+    if scope[2] != product:
+        raise _bad_scope("signing product", scope)
+
+
+def _bad_scope(what: str, scope: list[str]) -> OssError:
+    message = f"Invalid {what} in Authorization header."
+    return OssError("InvalidArgument", message, ArgumentName="Credential", ArgumentValue="/".join(scope))

@@ -52,7 +52,7 @@ def url_claim(request: Request, region: str) -> Claim:
 
 def _claim(request: Request, region: str, credential: str, token: str, date: str, signed: str, signature: str) -> Claim:
     key, *scope = credential.split("/")
-    check_scope(scope, [date[:8], region, "oss", MARK], credential)
+    check_scope(scope, date, region, "oss", MARK)
     canonical = canonical_request(request, signed)
     digest = hashlib.sha256(canonical).hexdigest()
     text = "\n".join((ALGORITHM, date, "/".join(scope), digest)).encode()
