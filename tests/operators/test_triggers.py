@@ -20,7 +20,7 @@ from storage_backends import ecs
 from storage_backends.base import InstanceSpec, Kind, Labels, Role, VolumeSpec
 from storage_backends.gateway_boot import gateway_key
 from tests.operators.conftest import GATEWAY_SECRET, KEY, MANIFEST, SPEC, Comms, Service
-from tests.storage_backends.conftest import proxied
+from wavelift.localcloud.faults.rules import Rule
 from wavelift.localcloud.server import LocalCloud
 from wavelift.service import tokens
 from wavelift.service.jobs import JobState
@@ -222,20 +222,20 @@ def test_resources_are_watched_until_none_is_pending(cloud: LocalCloud, context:
     assert wait(ResourceTrigger(CLOUD, "snapshot", ["s-gone"])) == {"kind": "snapshot", "ids": ["s-gone"]}
 
 
-def test_a_boot_is_watched_on_when_the_cloud_refuses_once(
-    cloud: LocalCloud, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_boot_is_watched_on_when_the_cloud_refuses_once(cloud: LocalCloud, context: Any) -> None:
     """A machine that has stopped ends the watch; a refusal of the cloud in between does not end it, nor the trigger."""
     run = MigrationRun.of(MANIFEST, MANIFEST.migrations[0], context)
     spec = InstanceSpec("host-linux", "ecs.c7.large", "vsw-local-a", "sg-local-default", "cloud_essd", 40)
     instance = run.backend().run_instance(run.labels(Role.TARGET), spec)
-    refusal = (403, "application/json", b'{"Code": "Forbidden.RAM", "Message": "not now", "RequestId": "x"}')
-    with proxied(cloud.endpoint) as proxy:
-        proxy.faults = {"DescribeInstances": [refusal], "GetInstanceConsoleOutput": [refusal]}
-        connection = json.loads(os.environ["AIRFLOW_CONN_WAVELIFT_CLOUD"])
-        connection["extra"]["endpoint"] = proxy.endpoint
-        monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_CLOUD", json.dumps(connection))
+    actions = ["DescribeInstances", "GetInstanceConsoleOutput"]
+    cloud.faults.add(
+        Rule.model_validate({"id": action, "action": action, "calls": [1], "fault": {"kind": "forbidden"}})
+        for action in actions
+    )
+    try:
         trigger = BootTrigger(CLOUD, instance.id, instance.address, [{"console": "NEVER SEEN"}], 60.0)
         assert wait(trigger) == {"instance": instance.id, "watched": True}
-        assert proxy.faults == {"DescribeInstances": [], "GetInstanceConsoleOutput": []}
+        assert sorted(entry.action for entry in cloud.faults.log()) == actions
+    finally:
+        cloud.faults.reset()
     assert run.backend().get(Kind.INSTANCE, instance.id).status == "Stopped"

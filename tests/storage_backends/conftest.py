@@ -1,15 +1,11 @@
-"""A local cloud, the alibaba backend pointed at it, and a proxy that loses what a network loses."""
+"""A local cloud and the alibaba backend pointed at it."""
 
 from __future__ import annotations
 
-import http.client
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -134,93 +130,3 @@ def used_volume(backend: AlibabaBackend, gateway: Resource, run: Callable[..., L
     backend.attach(volume.id, gateway.id)
     backend.detach(volume.id)
     return backend.get(Kind.VOLUME, volume.id)
-
-
-Answer = tuple[int, str, bytes]
-EMPTY_DISKS: Answer = (
-    200,
-    "application/json",
-    b'{"Disks": {"Disk": []}, "TotalCount": 0, "PageNumber": 1, "PageSize": 100, "RequestId": "stale"}',
-)
-UNAVAILABLE: Answer = (503, "text/html", b"<html><body>503 Service Temporarily Unavailable</body></html>")
-BAD_GATEWAY: Answer = (502, "text/html", b"<html><body>502 Bad Gateway</body></html>")
-DROP = "drop"
-"""Hand the request on, let the cloud carry it out, and cut the connection instead of answering."""
-
-
-class Proxy:
-    """A server in front of the cloud. `faults[action]` is used up one by one, then requests pass."""
-
-    def __init__(self, upstream: str) -> None:
-        self.faults: dict[str, list[Answer | str]] = {}
-        self.seen: list[str] = []
-        lock = threading.Lock()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                action = self.headers["x-acs-action"]
-                with lock:
-                    proxy.seen.append(action)
-                    waiting = proxy.faults.get(action) or []
-                    fault = waiting.pop(0) if waiting else None
-                if isinstance(fault, tuple):
-                    self._answer(*fault)
-                    return
-                answer = self._forward(body)
-                if fault is None:
-                    self._answer(*answer)
-                else:
-                    self.close_connection = True
-
-            do_GET = do_POST
-
-            def _forward(self, body: bytes) -> Answer:
-                connection = http.client.HTTPConnection(upstream, timeout=30)
-                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                for name, value in self.headers.items():
-                    connection.putheader(name, value)
-                connection.endheaders(body or None)
-                response = connection.getresponse()
-                answer = (response.status, response.headers["content-type"], response.read())
-                connection.close()
-                return answer
-
-            def _answer(self, status: int, kind: str, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *arguments: Any) -> None:
-                """Tests read `seen`."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.endpoint = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-@contextmanager
-def proxied(upstream: str) -> Iterator[Proxy]:
-    proxy = Proxy(upstream)
-    try:
-        yield proxy
-    finally:
-        proxy.close()
-
-
-@pytest.fixture
-def proxy(world: World) -> Iterator[Proxy]:
-    with proxied(world.cloud.endpoint) as running:
-        yield running

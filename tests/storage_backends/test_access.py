@@ -11,22 +11,16 @@ import pytest
 
 from storage_backends import ecs
 from storage_backends.alibaba import AlibabaBackend
-from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role
+from storage_backends.base import InstanceSpec, Labels, Resource, Role
 from storage_backends.errors import Conflict, Denied, InvalidRequest, NotFound, Unavailable
 from storage_backends.gateway_boot import gateway_key, gateway_user_data
 from storage_backends.registry import open_backend
 from storage_backends.settings import AlibabaSettings
 from tests.localcloud.conftest import KEY, SECRET
 from tests.storage_backends.conftest import (
-    BAD_GATEWAY,
-    DROP,
-    EMPTY_DISKS,
     GATEWAY_SECRET,
     SMALL,
-    UNAVAILABLE,
-    Proxy,
     World,
-    gone,
 )
 from wavelift.service import tokens
 from wavelift.service.errors import ForbiddenRequest, UnauthorizedRequest
@@ -38,11 +32,6 @@ TARGET = InstanceSpec("", "ecs.g7.large", "vsw-local-a", "sg-local-default", "cl
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ecs, "_RETRY_FOR_SECONDS", 1.0)
-    monkeypatch.setattr(ecs, "_FIRST_PAUSE_SECONDS", 0.05)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ecs, "_FIRST_PAUSE_SECONDS", 0.05)
 
 
@@ -81,70 +70,6 @@ def test_nothing_at_the_endpoint_is_unavailable_after_a_while(world: World) -> N
     with pytest.raises(Unavailable, match=f"{endpoint} did not carry out describe_regions within 1 s") as caught:
         world.backend(endpoint=endpoint).check_access()
     assert "Check endpoint and network" in caught.value.remedy
-
-
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("answer", [UNAVAILABLE, BAD_GATEWAY])
-def test_an_answer_of_a_load_balancer_is_tried_again(world: World, proxy: Proxy, run: Run, answer: Any) -> None:
-    backend = world.backend(endpoint=proxy.endpoint)
-    proxy.faults["CreateDisk"] = [answer, answer]
-    labels = run(Role.REPLICA, "data")
-    volume = backend.create_volume(labels, SMALL)
-    assert proxy.seen.count("CreateDisk") == 3
-    assert world.count(Kind.VOLUME, labels) == 1 and volume.attached_to == ""
-
-
-@pytest.mark.usefixtures("quick")
-def test_throttling_is_waited_out(world: World, proxy: Proxy) -> None:
-    throttled = (400, "application/json", b'{"Code": "Throttling.User", "Message": "slow down", "RequestId": "x"}')
-    proxy.faults["DescribeRegions"] = [throttled, throttled]
-    world.backend(endpoint=proxy.endpoint).check_access()
-    assert proxy.seen.count("DescribeRegions") == 3
-
-
-@pytest.mark.usefixtures("impatient")
-def test_what_stays_broken_is_unavailable(world: World, proxy: Proxy) -> None:
-    proxy.faults["DescribeRegions"] = [UNAVAILABLE] * 100
-    with pytest.raises(Unavailable):
-        world.backend(endpoint=proxy.endpoint).check_access()
-    assert proxy.seen.count("DescribeRegions") > 1
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_lost_reply_makes_nothing_twice(world: World, proxy: Proxy, run: Run) -> None:
-    backend = world.backend(endpoint=proxy.endpoint)
-    labels = run(Role.REPLICA, "data")
-    proxy.faults["CreateDisk"] = [DROP]
-    volume = backend.create_volume(labels, SMALL)
-    assert proxy.seen.count("CreateDisk") == 2
-    assert world.count(Kind.VOLUME, labels) == 1 and backend.get(Kind.VOLUME, volume.id) == volume
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_lost_reply_to_attach_detach_or_delete_is_no_conflict(
-    world: World, proxy: Proxy, gateway: Resource, run: Run
-) -> None:
-    """The second request finds the work done, and the cloud calls that a wrong status."""
-    backend = world.backend(endpoint=proxy.endpoint)
-    volume = backend.create_volume(run(Role.REPLICA, "data"), SMALL)
-    proxy.faults = {"AttachDisk": [DROP], "DetachDisk": [DROP], "DeleteDisk": [DROP]}
-    backend.attach(volume.id, gateway.id)
-    assert world.ecs.disk(volume.id)["Status"] == "In_use"
-    backend.detach(volume.id)
-    assert world.ecs.disk(volume.id)["Status"] == "Available"
-    backend.delete(volume)
-    gone(backend, volume)
-    assert proxy.faults == {"AttachDisk": [], "DetachDisk": [], "DeleteDisk": []}
-
-
-def test_what_is_made_but_not_listed_yet_is_not_made_twice(world: World, proxy: Proxy, run: Run) -> None:
-    """A crash between making and the tags becoming visible: another process sees nothing and makes it again."""
-    labels = run(Role.REPLICA, "data")
-    first = world.backend().create_volume(labels, SMALL)
-    proxy.faults["DescribeDisks"] = [EMPTY_DISKS]
-    assert world.backend(endpoint=proxy.endpoint).create_volume(labels, SMALL).id == first.id
-    assert proxy.seen[:2] == ["DescribeDisks", "CreateDisk"]
-    assert world.count(Kind.VOLUME, labels) == 1
 
 
 def test_an_unknown_region_or_zone_names_those_that_exist(world: World) -> None:
