@@ -114,7 +114,7 @@ def modify_disk_attribute(cloud: Cloud, p: Parameters) -> Reply:
 
 @action("ModifyDiskSpec")
 def modify_disk_spec(cloud: Cloud, p: Parameters) -> Reply:
-    fields.unsupported(p, "DestinationZoneId")
+    fields.unsupported(p, "DestinationZoneId", "PerformanceControlOptions.IOPS", "PerformanceControlOptions.Throughput")
     task = cloud.disk_changes.modify_spec(
         p.required("DiskId"),
         p.text("DiskCategory"),
@@ -142,8 +142,8 @@ def reset_disk(cloud: Cloud, p: Parameters) -> Reply:
 @action("DescribeDisks")
 def describe_disks(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
-    fields.dry_run(p)
     found, about = page(p, fields.created_within(p, _matching(cloud, p)), LIMITS)
+    fields.dry_run(p)
     return {**about, "Disks": {"Disk": [_describe(disk) for disk in found]}}
 
 

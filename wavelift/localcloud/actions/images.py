@@ -186,9 +186,9 @@ def describe_image_from_family(cloud: Cloud, p: Parameters) -> Reply:
 @action("DescribeImages")
 def describe_images(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
-    fields.dry_run(p)
     used = cloud.images.in_use()
     found, paging = page_by_number(p, fields.created_within(p, _matching(cloud, p, used)))
+    fields.dry_run(p)
     images = [_describe(image, image.id in used) for image in found]
     return {**paging, "RegionId": REGION, "Images": {"Image": images}}
 

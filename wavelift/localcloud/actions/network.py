@@ -62,8 +62,8 @@ def describe_vswitches(cloud: Cloud, p: Parameters) -> Reply:
 @action("DescribeSecurityGroups")
 def describe_security_groups(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
-    fields.dry_run(p)
     found, paging = page(p, _matching(cloud, p))
+    fields.dry_run(p)
     counts = cloud.network.users()
     described = [
         {
@@ -181,7 +181,7 @@ def _rules(p: Parameters) -> list[Rule]:
 
 
 def _rule(p: Parameters) -> Rule:
-    fields.unsupported(p, "SourcePrefixListId", "PortRangeListId", "SourcePortRange", "DestCidrIp")
+    fields.unsupported(p, "SourcePrefixListId", "PortRangeListId", "SourcePortRange", "DestCidrIp", "Ipv6DestCidrIp")
     protocol = p.required("IpProtocol").upper().replace("ICMPV6", "ICMPv6")
     if protocol not in PROTOCOLS:
         raise invalid("IpProtocol")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from wavelift.localcloud.actions import fields
 from wavelift.localcloud.actions.paging import Limits, identifiers, page_by_token
 from wavelift.localcloud.actions.registry import Reply, action
 from wavelift.localcloud.entities import INSTANCE_TYPES, REGION, ZONES, InstanceType
@@ -18,7 +19,16 @@ TARGETS = frozenset({"Zone", "IoOptimized", "InstanceType", "Network", "ddh", "S
 IN_STOCK = {"Status": "Available", "StatusCategory": "WithStock"}
 SOLD_OUT = {"Status": "SoldOut", "StatusCategory": "WithoutStock"}
 # Filters for what no type here has.
-NOTHING = ("GPUSpec", "LocalStorageCategory", "InstanceCategory", "MinimumGPUAmount", "MinimumEriQuantity")
+NOTHING = ("GPUSpec", "LocalStorageCategory", "MinimumGPUAmount", "MinimumEriQuantity")
+# Filters by what is not known of these types.
+UNKNOWN = (
+    *("MaximumCpuSpeedFrequency", "MaximumCpuTurboFrequency", "MinimumCpuSpeedFrequency", "MinimumCpuTurboFrequency"),
+    *("MinimumBaselineCredit", "MinimumInitialCredit", "MinimumEniQuantity", "MinimumDiskQuantity"),
+    *("MinimumEniIpv6AddressQuantity", "MinimumEniPrivateIpAddressQuantity", "MinimumPrimaryEniQueueNumber"),
+    *("MinimumSecondaryEniQueueNumber", "MinimumQueuePairNumber", "MinimumLocalStorageAmount"),
+    *("MinimumLocalStorageCapacity", "MinimumInstanceBandwidthRx", "MinimumInstanceBandwidthTx"),
+    *("MinimumInstancePpsRx", "MinimumInstancePpsTx", "PhysicalProcessorModel"),
+)
 FAMILY = {"c7": "Compute-optimized", "g7": "General-purpose"}
 
 
@@ -69,6 +79,7 @@ def describe_instance_type_families(cloud: Cloud, p: Parameters) -> Reply:
 
 @action("DescribeInstanceTypes")
 def describe_instance_types(cloud: Cloud, p: Parameters) -> Reply:
+    fields.unsupported(p, *UNKNOWN)
     kinds = [kind for kind in INSTANCE_TYPES.values() if _wanted(p, kind)]
     found, token = page_by_token(p, kinds, TYPE_PAGE, lambda kind: (0.0, kind.id))
     return {"NextToken": token, "InstanceTypes": {"InstanceType": [_describe(kind) for kind in found]}}
@@ -125,6 +136,7 @@ def describe_available_resource(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
     if p.text("DestinationResource") is None:
         raise missing("DestinationResource")
+    fields.unsupported(p, "DedicatedHostId")
     target, zone = p.choice("DestinationResource", TARGETS), p.text("ZoneId")
     if zone is not None and zone not in ZONES:
         raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.", 404)

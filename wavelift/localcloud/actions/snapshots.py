@@ -70,9 +70,9 @@ def delete_snapshot(cloud: Cloud, p: Parameters) -> Reply:
 @action("DescribeSnapshots")
 def describe_snapshots(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
-    fields.dry_run(p)
     usage = cloud.snapshots.usage()
     found, about = page(p, fields.created_within(p, _matching(cloud, p, usage)))
+    fields.dry_run(p)
     return {**about, "Snapshots": {"Snapshot": [_describe(s, usage.get(s.id, "none")) for s in found]}}
 
 

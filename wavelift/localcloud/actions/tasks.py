@@ -1,6 +1,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from wavelift.localcloud.actions import fields
 from wavelift.localcloud.actions.paging import identifiers, page_by_number
 from wavelift.localcloud.actions.progress import progress
 from wavelift.localcloud.actions.registry import Reply, action
@@ -21,6 +22,7 @@ ASKED_FOR = frozenset({"Finished", "Processing", "Failed"})
 @action("DescribeTasks")
 def describe_tasks(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
+    fields.unsupported(p, "TaskGroupId")
     ids = wanted.split(",") if (wanted := p.text("TaskIds")) else None
     if ids is not None and len(ids) > MOST_IDS:
         raise invalid("TaskIds", f"There are at most {MOST_IDS}.")
