@@ -25,9 +25,9 @@ def refused(call: Callable[[], Any], status: int, code: str) -> dict[str, Any]:
     return error
 
 
-@pytest.fixture
-def s3(oss: Any) -> Any:
-    return oss.s3()
+@pytest.fixture(params=["s3v4", "s3"], ids=["V4", "V2"])
+def s3(oss: Any, request: pytest.FixtureRequest) -> Any:
+    return oss.s3(config={"signature_version": request.param})
 
 
 def test_an_object_from_put_to_delete(s3: Any, name: str) -> None:
@@ -173,10 +173,12 @@ def test_under_a_name_of_its_own(oss: Any, name: str) -> None:
     """Virtual hosts, the emulator being the proxy; and what OSS says to whoever uses paths there."""
     endpoint = {"endpoint_url": "http://oss-cn-local.aliyuncs.com"}
     proxies = {"http": oss.url}
-    s3 = oss.s3(config={"s3": {"addressing_style": "virtual"}, "proxies": proxies}, **endpoint)
-    s3.put_object(Bucket=name, Key=NAME, Body=b"x")
-    assert s3.get_object(Bucket=name, Key=NAME)["Body"].read() == b"x"
-    assert s3.list_objects_v2(Bucket=name)["Contents"][0]["Key"] == NAME
+    for version in ("s3v4", "s3"):
+        virtual = {"s3": {"addressing_style": "virtual"}, "proxies": proxies, "signature_version": version}
+        s3 = oss.s3(config=virtual, **endpoint)
+        s3.put_object(Bucket=name, Key=NAME, Body=b"x")
+        assert s3.get_object(Bucket=name, Key=NAME)["Body"].read() == b"x"
+        assert s3.list_objects_v2(Bucket=name)["Contents"][0]["Key"] == NAME
     s3 = oss.s3(config={"s3": {"addressing_style": "path"}, "proxies": proxies}, **endpoint)
     refused(lambda: s3.get_object(Bucket=name, Key=NAME), 403, "SecondLevelDomainForbidden")
 

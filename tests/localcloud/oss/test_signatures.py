@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote
@@ -14,7 +15,7 @@ import pytest
 from alibabacloud_oss_v2.signer.v1 import SignerV1
 from alibabacloud_oss_v2.signer.v4 import SignerV4
 from alibabacloud_oss_v2.types import SigningContext
-from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.auth import HmacV1Auth, HmacV1QueryAuth, S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -83,6 +84,24 @@ def by_aws(in_url: bool) -> Callable[[Order], Signed]:
     return sign
 
 
+def by_old_aws(in_url: bool) -> Callable[[Order], Signed]:
+    def sign(order: Order) -> Signed:
+        request = AWSRequest(order.method, order.url, headers={} if in_url else {"x-amz-meta-a": "b"})
+        found = Credentials(order.key, order.secret, order.token or None)
+        moment = order.now.timestamp()
+        with (
+            patch("botocore.auth.formatdate", lambda usegmt: formatdate(moment, usegmt=usegmt)),
+            patch("botocore.auth.time.time", lambda: moment),
+        ):
+            if in_url:
+                HmacV1QueryAuth(found, int(order.lifetime.total_seconds())).add_auth(request)
+            else:
+                HmacV1Auth(found).add_auth(request)
+        return request.url, dict(request.headers.items())
+
+    return sign
+
+
 METHODS = {
     "OSS V1 header": by_oss(SignerV1(), False),
     "OSS V1 URL": by_oss(SignerV1(), True),
@@ -90,6 +109,8 @@ METHODS = {
     "OSS V4 URL": by_oss(SignerV4(), True),
     "AWS V4 header": by_aws(False),
     "AWS V4 URL": by_aws(True),
+    "AWS V2 header": by_old_aws(False),
+    "AWS V2 URL": by_old_aws(True),
 }
 HEADERS = [name for name in METHODS if name.endswith("header")]
 URLS = [name for name in METHODS if name.endswith("URL")]

@@ -47,7 +47,9 @@ class Request:
     @property
     def s3(self) -> bool:
         """Signed as AWS does: then headers are called x-amz-, both ways."""
-        return self.header("authorization").startswith(S3_ALGORITHM) or self.text("X-Amz-Algorithm") == S3_ALGORITHM
+        return self.header("authorization").startswith("AWS") or bool(
+            {"X-Amz-Algorithm", "AWSAccessKeyId"} & {name for name, _ in self.query}
+        )
 
     @property
     def prefix(self) -> str:

@@ -1,19 +1,19 @@
 """The query parameters that are part of what a request is about. Signature 1 covers them and no others."""
 
 
-def _names(text: str) -> frozenset[str]:
+def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 # What this cloud does something with.
-HANDLED = _names("""
+HANDLED = names("""
     acl append bucketInfo continuation-token delete lifecycle location objectMeta partNumber position
     response-cache-control response-content-disposition response-content-encoding response-content-language
     response-content-type response-expires security-token sequential stat tagging uploadId uploads
 """)
 
 # What the real service does something with and this cloud refuses.
-REFUSED = _names("""
+REFUSED = names("""
     accessPoint accessPointPolicy asyncFetch bucketArchiveDirectRead callback callback-var cloudboxes cname comp cors
     encryption endTime group httpsConfig img inventory inventoryId link live logging metaQuery objectInfo policy
     publicAccessBlock qos qosInfo qosRequester redundancyTransition referer regionList replication
@@ -24,7 +24,7 @@ REFUSED = _names("""
 """)
 
 # What changes nothing here.
-IGNORED = _names("""
+IGNORED = names("""
     x-oss-ac-forward-allow x-oss-ac-source-ip x-oss-ac-subnet-mask x-oss-ac-vpc-id x-oss-access-point-name
     x-oss-request-payer x-oss-traffic-limit
 """)

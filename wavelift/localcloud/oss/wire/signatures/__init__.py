@@ -5,12 +5,14 @@ import hmac
 from wavelift.localcloud.accounts import TEMPORARY, Accounts, BadToken, Credential, ExpiredToken, UnknownKey
 from wavelift.localcloud.oss.errors import OssError
 from wavelift.localcloud.oss.wire.request import S3_ALGORITHM, Request
-from wavelift.localcloud.oss.wire.signatures import aws_v4, v1, v4
+from wavelift.localcloud.oss.wire.signatures import aws_v2, aws_v4, v1, v4
 from wavelift.localcloud.oss.wire.signatures.claim import Claim
 
 
 def authenticate(request: Request, accounts: Accounts, region: str) -> Credential | None:
     """None for a request that nobody signed."""
+    if request.s3:
+        refuse_chunks(request)
     claim = _claim(request, region)
     if claim is None:
         return None
@@ -43,6 +45,8 @@ def _claim(request: Request, region: str) -> Claim | None:
         return v4.header_claim(request, region)
     if authorization.startswith(S3_ALGORITHM):
         return aws_v4.header_claim(request)
+    if authorization.startswith(aws_v2.SCHEME):
+        return aws_v2.header_claim(request)
     if authorization.startswith(v1.SCHEME):
         return v1.header_claim(request)
     if authorization:
@@ -51,6 +55,21 @@ def _claim(request: Request, region: str) -> Claim | None:
         return v4.url_claim(request, region)
     if request.parameter("X-Amz-Algorithm") == S3_ALGORITHM:
         return aws_v4.url_claim(request)
+    if request.parameter("AWSAccessKeyId") is not None:
+        return aws_v2.url_claim(request)
     if request.parameter("OSSAccessKeyId") is not None:
         return v1.url_claim(request)
     return None
+
+
+def refuse_chunks(request: Request) -> None:
+    """OSS takes no body in signed chunks, nor one with a checksum behind it."""
+    encodings = {each.strip() for each in request.header("content-encoding").split(",")}
+    streamed = request.header("x-amz-content-sha256").startswith("STREAMING-")
+    if streamed or "aws-chunked" in encodings or request.header("x-amz-trailer"):
+        raise OssError(
+            "InvalidArgument",
+            "aws-chunked encoding is not supported with the specified x-amz-content-sha256 value.",
+            ArgumentName="Content-Encoding",
+            ArgumentValue="aws-chunked",
+        )

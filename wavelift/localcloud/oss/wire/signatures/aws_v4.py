@@ -33,7 +33,6 @@ def header_claim(request: Request) -> Claim:
     date = request.header("x-amz-date")
     check_skew(compact_date(date))
     payload = request.header("x-amz-content-sha256")
-    refuse_chunks(request)
     token = request.header("x-amz-security-token")
     return _claim(request, match["credential"], token, date, match["signed"], match["signature"], payload)
 
@@ -50,19 +49,6 @@ def url_claim(request: Request) -> Claim:
         request.text("X-Amz-Signature"),
         UNSIGNED,
     )
-
-
-def refuse_chunks(request: Request) -> None:
-    """OSS takes no body in signed chunks, nor one with a checksum behind it."""
-    encodings = {each.strip() for each in request.header("content-encoding").split(",")}
-    streamed = request.header("x-amz-content-sha256").startswith("STREAMING-")
-    if streamed or "aws-chunked" in encodings or request.header("x-amz-trailer"):
-        raise OssError(
-            "InvalidArgument",
-            "aws-chunked encoding is not supported with the specified x-amz-content-sha256 value.",
-            ArgumentName="Content-Encoding",
-            ArgumentValue="aws-chunked",
-        )
 
 
 def _claim(

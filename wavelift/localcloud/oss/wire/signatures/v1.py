@@ -1,10 +1,5 @@
 """OSS signature 1: HMAC-SHA1 over a few headers and the resource."""
 
-import base64
-import hashlib
-import hmac
-from email.utils import parsedate_to_datetime
-
 from wavelift.localcloud.oss.errors import OssError
 from wavelift.localcloud.oss.wire.request import Request
 from wavelift.localcloud.oss.wire.signatures.claim import (
@@ -12,8 +7,8 @@ from wavelift.localcloud.oss.wire.signatures.claim import (
     bad_authorization,
     check_end,
     check_skew,
-    compact_date,
-    no_date,
+    http_date,
+    sha1_signature,
 )
 from wavelift.localcloud.oss.wire.subresources import SUBRESOURCES
 
@@ -25,7 +20,7 @@ def header_claim(request: Request) -> Claim:
     if not colon or not key:
         raise bad_authorization(request)
     date = request.header("x-oss-date") or request.header("date")
-    check_skew(_moment(date))
+    check_skew(http_date(date))
     token = request.header("x-oss-security-token") or request.header("security-token")
     return _claim(request, key, token, signature, date)
 
@@ -41,11 +36,7 @@ def url_claim(request: Request) -> Claim:
 
 def _claim(request: Request, key: str, token: str, signature: str, date: str) -> Claim:
     text = string_to_sign(request, date)
-
-    def expected(secret: str) -> str:
-        return base64.b64encode(hmac.new(secret.encode(), text, hashlib.sha1).digest()).decode()
-
-    return Claim(key, token, signature, expected, text)
+    return Claim(key, token, signature, lambda secret: sha1_signature(secret, text), text)
 
 
 def string_to_sign(request: Request, date: str) -> bytes:
@@ -60,12 +51,3 @@ def _resource(request: Request) -> str:
     chosen = sorted((name, value) for name, value in request.query if name in SUBRESOURCES)
     query = "&".join(f"{name}={value}" if value else name for name, value in chosen)
     return f"{path}?{query}" if query else path
-
-
-def _moment(date: str) -> float:
-    if date.endswith("Z") and "T" in date:
-        return compact_date(date)
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        raise no_date() from None

@@ -1,0 +1,64 @@
+"""AWS signature 2: what OSS's own instructions tell boto3 to use. Like OSS's first, with other names."""
+
+from urllib.parse import unquote
+
+from wavelift.localcloud.oss.errors import OssError
+from wavelift.localcloud.oss.wire.request import Request
+from wavelift.localcloud.oss.wire.signatures.claim import (
+    Claim,
+    bad_authorization,
+    check_end,
+    check_skew,
+    http_date,
+    sha1_signature,
+)
+from wavelift.localcloud.oss.wire.subresources import names
+
+SCHEME = "AWS "
+SPECIAL = "x-amz-"
+
+# The query parameters it covers, and no others.
+COVERED = names("""
+    accelerate acl analytics cors defaultObjectAcl delete inventory lifecycle location logging metrics notification
+    object-lock partNumber policy replication requestPayment response-cache-control response-content-disposition
+    response-content-encoding response-content-language response-content-type response-expires restore select
+    select-type storageClass tagging torrent uploadId uploads versionId versioning versions website
+""")
+
+
+def header_claim(request: Request) -> Claim:
+    key, colon, signature = request.header("authorization").removeprefix(SCHEME).strip().partition(":")
+    if not colon or not key:
+        raise bad_authorization(request)
+    check_skew(http_date(request.header("x-amz-date") or request.header("date")))
+    date = "" if request.header("x-amz-date") else request.header("date")
+    return _claim(request, key, request.header("x-amz-security-token"), signature, date)
+
+
+def url_claim(request: Request) -> Claim:
+    expires = request.text("Expires")
+    if not expires.isascii() or not expires.isdigit():
+        raise OssError("AccessDenied", "Invalid date (should be seconds since epoch): " + expires)
+    check_end(int(expires[:12]))
+    token = request.text("x-amz-security-token")
+    return _claim(request, request.text("AWSAccessKeyId"), token, request.text("Signature"), expires)
+
+
+def _claim(request: Request, key: str, token: str, signature: str, date: str) -> Claim:
+    fields = (request.method, request.header("content-md5"), request.header("content-type"), date)
+    # A URL carries what would be headers as parameters.
+    pairs = dict(request.query) | dict(request.headers)
+    special = sorted((name, value) for name, value in pairs.items() if name.startswith(SPECIAL))
+    headers = "".join(f"{name}:{value.strip()}\n" for name, value in special)
+    text = ("\n".join(fields) + "\n" + headers + _resource(request)).encode("latin-1")
+    return Claim(key, token, signature, lambda secret: sha1_signature(secret, text), text)
+
+
+def _resource(request: Request) -> str:
+    """The key as it was sent, and always the bucket in front."""
+    in_host = unquote(request.path) == f"/{request.key}"
+    key = request.path[1:] if in_host else request.path[1:].partition("/")[2]
+    path = f"/{request.bucket}/{key}" if request.bucket else "/"
+    chosen = sorted((name, value) for name, value in request.query if name in COVERED)
+    query = "&".join(f"{name}={value}" if value else name for name, value in chosen)
+    return f"{path}?{query}" if query else path
