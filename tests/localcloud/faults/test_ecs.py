@@ -229,7 +229,7 @@ def test_a_full_disk_fails_disks_and_snapshots(ecs: Any, faults: Faults, order: 
     assert ecs.new_snapshot(used_disk)
 
 
-def test_a_full_disk_fails_an_import(
+def test_an_import_fails_for_want_of_room_or_with_its_task(
     ecs: Any, server: LocalCloud, faults: Faults, order: Order, tmp_path: Path
 ) -> None:
     session = oss2.Session()
@@ -244,6 +244,10 @@ def test_a_full_disk_fails_an_import(
         image = ecs.call("import_image", disk_device_mapping=[source])["ImageId"]
         ecs.wait(ecs.image, image, status)
     assert faults.counter(rule) == Counter(selected=2, injected=1)
+    task = order("failed-transition", fault={"of": "task", "state": "Processing"})
+    image = ecs.call("import_image", disk_device_mapping=[source])["ImageId"]
+    ecs.wait(ecs.image, image, "CreateFailed")
+    assert faults.counter(task) == Counter(1, 1)
 
 
 def test_temporary_keys_fail_too(server: LocalCloud, faults: Faults, order: Order) -> None:

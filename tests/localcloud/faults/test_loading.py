@@ -72,6 +72,17 @@ def test_a_mistake_names_line_field_and_remedy(rule: str, expected: str) -> None
     assert any(line.startswith(f"faults.yaml{expected}") for line in found), found
 
 
+def test_what_cannot_fail_has_no_rule() -> None:
+    """The state would say Stopped, and the machine would run on."""
+    text = "rules: [{fault: {kind: failed-transition, of: instance, state: Stopping}}]"
+    assert problems(text)[0].endswith("must be one of Pending, Starting, not 'Stopping'")
+
+
+def test_a_field_is_written_once() -> None:
+    text = "rules:\n  - fault: {kind: reset}\n    times: 1\n    times: 2\n"
+    assert problems(text) == ["faults.yaml:4: times: is written twice"]
+
+
 def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
     found = problems("rules:\n  - {fault: {kind: a}}\n  - {fault: {kind: reset}, color: red}\n  - {}\n")
     assert [line.split(":")[1] for line in found] == ["2", "3", "4"]

@@ -4,7 +4,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from wavelift.localcloud.states import PASSAGES, DiskStatus, ImageStatus, InstanceStatus, SnapshotStatus, Status
+from wavelift.localcloud.states import (
+    PASSAGES,
+    DiskStatus,
+    ImageStatus,
+    InstanceStatus,
+    SnapshotStatus,
+    Status,
+    TaskStatus,
+)
 
 Service = Literal["ecs", "oss", "sts"]
 # Where a fault happens: around the action, in the reply to it, at the end of a passing state, in a copy of a disk.
@@ -141,6 +149,7 @@ STATES: dict[str, type[Status]] = {
     "snapshot": SnapshotStatus,
     "image": ImageStatus,
     "instance": InstanceStatus,
+    "task": TaskStatus,
 }
 
 
@@ -149,14 +158,16 @@ class FailedTransition(Fault):
 
     services, point = ECS, "transition"
     kind: Literal["failed-transition"]
-    of: Literal["disk", "snapshot", "image", "instance"]
+    of: Literal["disk", "snapshot", "image", "instance", "task"]
     state: str
 
     @field_validator("state")
     @classmethod
     def _passing(cls, state: str, info: ValidationInfo) -> str:
         if "of" in info.data:
-            known = [status.value for status in PASSAGES if isinstance(status, STATES[info.data["of"]])]
+            kind = STATES[info.data["of"]]
+            # What ends in one way only cannot fail: an instance that stops is stopped.
+            known = [s.value for s, way in PASSAGES.items() if isinstance(s, kind) and way.failed is not way.end]
             if state not in known:
                 raise ValueError(f"must be one of {', '.join(known)}, not {state!r}")
         return state

@@ -1,6 +1,6 @@
 """Reading rules from YAML (JSON is YAML): every error names file, line, field and remedy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -74,6 +74,9 @@ def _compose(text: str, file: str) -> yaml.MappingNode:
         ) from error
     except yaml.YAMLError as error:
         raise RulesError([Problem(file, 1, "", f"no valid YAML: {error}")]) from error
+    twice = list(_written_twice(root))
+    if twice:
+        raise RulesError([Problem(file, key.start_mark.line + 1, key.value, "is written twice") for key in twice])
     if not isinstance(root, yaml.MappingNode):
         raise RulesError([Problem(file, 1, "", "write a mapping that starts with `rules:`")])
     return root
@@ -109,6 +112,22 @@ def _problem(file: str, root: yaml.Node, details: ErrorDetails) -> Problem:
     else:
         message = f"{details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r}; correct it"
     return Problem(file, node.start_mark.line + 1, field, message)
+
+
+def _written_twice(root: yaml.Node | None) -> Iterator[yaml.Node]:
+    """YAML would keep the last of them and say nothing."""
+    left, known = [root], set()
+    while left:
+        node = left.pop()
+        if id(node) in known:  # an alias
+            continue
+        known.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            left += [value for _, value in node.value]
+            names = [str(key.value) for key, _ in node.value]
+            yield from (key for n, (key, _) in enumerate(node.value) if names[n] in names[:n])
 
 
 def _twice(file: str, root: yaml.Node, index: int) -> Problem:
