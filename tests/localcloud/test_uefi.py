@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.localcloud import guest
+from wavelift.localcloud.runtimes import guests
 from wavelift.localcloud.server import LocalCloud
 
 pytestmark = pytest.mark.machine
@@ -34,7 +35,7 @@ def machine(ecs: Any, image: str) -> Iterator[str]:
     assert assistant(ecs, instance_id)["CloudAssistantStatus"] == "false"
     _, early = ecs.command(instance_id, "true")
     assert (early["InvocationStatus"], early["ErrorCode"]) == ("Aborted", "ClientNotRunning")
-    ecs.wait_console(instance_id, guest.READY, 120)
+    ecs.wait_console(instance_id, guest.READY, 300)
     yield instance_id
     ecs.release(instance_id)
 
@@ -107,6 +108,21 @@ def test_sixteen_data_disks_come_and_go(ecs: Any, machine: str) -> None:
     # The guest lets go of it.
     ecs.detach(disks[3], machine)
     assert disks[3].removeprefix("d-") not in ecs.command(machine, serials)[1]["Output"].split()
+
+
+def test_an_agent_that_hangs(ecs: Any, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "ANSWER_LIMIT", 1.5)
+    hang = f"(sleep 1; kill -STOP $(pidof {guest.AGENT}); sleep 5; kill -CONT $(pidof {guest.AGENT})) >/dev/null 2>&1 &"
+    assert ecs.command(machine, hang)[1]["InvocationStatus"] == "Success"
+    deadline = time.monotonic() + 30
+    while assistant(ecs, machine)["CloudAssistantStatus"] == "true":
+        assert time.monotonic() < deadline
+    _, result = ecs.command(machine, "true")
+    assert (result["InvocationStatus"], result["ErrorCode"]) == ("Aborted", "ClientNotResponse")
+    # What was asked meanwhile is answered late, and taken for no answer to what is asked now.
+    while assistant(ecs, machine)["CloudAssistantStatus"] == "false":
+        assert time.monotonic() < deadline
+    assert ecs.command(machine, "echo again")[1]["Output"] == "again\n"
 
 
 def test_it_stops_by_its_power_button_and_starts_with_all_its_disks(

@@ -8,12 +8,11 @@ Where it differs from the real service:
 
 - There is one account. A key that lasts has all its rights; only the policy of an STS session limits one.
 - A snapshot is copied, and its disk held still, before CreateSnapshot replies (see `model.snapshots`).
-- Machines boot by BIOS only and get fewer cores and less memory than their type names (see `machines`). User data
-  reaches host instances only.
-- An instance's private and public address are one address of the loopback network, and only TCP ports that a security
-  group opens lead to a machine; ranges of more than 64 ports are not expanded (see `model.network`).
-- RunInstances runs one instance per request. Screenshots may be taken at any rate. There are no quotas but those on
-  disks per instance and snapshots per disk, no prices, no throttling.
+- Machines get fewer cores and less memory than their type names (see `runtimes.qemu`), and share an amount of memory.
+  Passwords and key pairs reach no guest: images are booted as they are.
+- An instance is reached by one address of the loopback network, which is its public address, and its private one too
+  unless another was asked for. Only TCP ports that a security group opens lead to a machine; ranges of more than 64 ports are not expanded (see `model.network`).
+- There are no prices, and no throttling but that of screenshots and what faults ask for.
 - CreateDisk refuses a size below the snapshot's with InvalidDiskSize.TooSmall, where newer documentation says that the
   snapshot's size is used: a caller that satisfies the strict rule satisfies both.
 """

@@ -122,8 +122,7 @@ class Commands:
                 self._end(identifier, instance_id, "Aborted", "InstanceNotRunning")
                 return
             try:
-                if not agent.answers(instance):
-                    raise NotRunning
+                agent.greet(instance)
                 self._note(identifier, instance_id, status="Running", started=time.time())
                 pid, ticks = agent.begin(instance, name, Script(invocation.content, invocation.working_dir))
             except AgentError as error:
@@ -225,12 +224,19 @@ class Commands:
         with self._context.store.transaction() as tx:
             return tx.all(Invocation)[::-1]
 
+    def _answers(self, instance: Instance) -> bool:
+        try:
+            self._context.runtime(instance).agent.greet(instance)
+        except AgentError:
+            return False
+        return True
+
     def reachable(self, instances: Sequence[Instance]) -> dict[str, bool]:
         """In which of these an agent answers."""
         running = [i for i in instances if i.status is InstanceStatus.RUNNING]
         # Not the pool of the commands: that one may be busy for as long as they run.
         with ThreadPoolExecutor(max_workers=16) as pool:
-            answers = pool.map(lambda i: self._context.runtime(i).agent.answers(i), running)
+            answers = pool.map(self._answers, running)
         return {i.id: False for i in instances} | {i.id: answer for i, answer in zip(running, answers, strict=True)}
 
 

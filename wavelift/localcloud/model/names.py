@@ -5,7 +5,7 @@ import re
 from wavelift.localcloud.errors import ApiError, forbidden
 
 _NAME = re.compile(r"[^\W\d_][\w.:-]{1,127}")
-_HOST_NAME = re.compile(r"(?!-)(?!.*[.-]{2})[A-Za-z0-9.-]{2,64}(?<![.-])")
+_HOST_NAME = re.compile(r"(?![.-])(?!.*[.-]{2})[A-Za-z0-9.-]{2,64}(?<![.-])")
 _NUMBERED = re.compile(r"(?P<before>.*)\[(?P<first>[0-9]{0,6}),(?P<digits>[1-6]?)\](?P<after>.*)")
 _LAST = 999_999
 _SUFFIX = 3
@@ -28,7 +28,7 @@ def numbered(name: str, amount: int, suffix: bool, exceeded: str) -> list[str]:
         if first + amount - 1 > min(_LAST, 10**digits - 1):
             digits = 6
         return [f"{match['before']}{first + n:0{digits}d}{match['after']}" for n in range(amount)]
-    if not suffix or amount == 1:
+    if not name or not suffix or amount == 1:
         return [name] * amount
     if len(name) > (128 if exceeded.startswith("Instance") else 64) - _SUFFIX:
         raise forbidden(f"InvalidParams.{exceeded}", "The suffix takes three characters: shorten the name.")

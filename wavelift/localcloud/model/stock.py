@@ -13,7 +13,7 @@ def need(instance: Instance) -> int:
 
 def left(tx: Transaction, limit: int) -> int:
     """MiB that no machine has. A stopped one gives its memory back, as in ECS's economical mode."""
-    return limit - sum(need(i) for i in tx.all(Instance) if i.status is not InstanceStatus.STOPPED)
+    return limit - sum(need(i) for i in tx.look(Instance) if i.status is not InstanceStatus.STOPPED)
 
 
 def fits(tx: Transaction, limit: int, instance_type: str) -> bool:

@@ -50,7 +50,8 @@ class Refused(AgentError):
 class Agent(Protocol):
     """Every verb raises AgentError. `name` tells one command of an instance from another."""
 
-    def answers(self, instance: Instance) -> bool: ...
+    def greet(self, instance: Instance) -> None:
+        """Returns when somebody answers."""
 
     def begin(self, instance: Instance, name: str, script: Script) -> tuple[int, int]:
         """Returns process id and start ticks; 0 ticks where a process id is not used twice."""

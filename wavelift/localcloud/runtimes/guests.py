@@ -121,12 +121,8 @@ class GuestAgent:
             raise NotRunning(str(error)) from error
         return any(device["label"] == AGENT_CHANNEL and device["frontend-open"] for device in devices)
 
-    def answers(self, instance: Instance) -> bool:
-        try:
-            self._execute(instance, "guest-ping", {})
-        except (NotRunning, NoAnswer):
-            return False
-        return True
+    def greet(self, instance: Instance) -> None:
+        self._execute(instance, "guest-ping", {})
 
     def begin(self, instance: Instance, name: str, script: Script) -> tuple[int, int]:
         arguments = {

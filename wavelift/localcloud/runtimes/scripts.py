@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wavelift.localcloud.entities import Instance
-from wavelift.localcloud.runtimes.agents import Ended, Interrupted, NoFolder, Script
+from wavelift.localcloud.runtimes.agents import Ended, Interrupted, NoFolder, NotRunning, Script
 from wavelift.localcloud.runtimes.base import Folders
 from wavelift.localcloud.runtimes.processes import Children, alive
 
@@ -36,8 +36,9 @@ class HostAgent:
     def _folder(self, instance: Instance, name: str) -> Path:
         return self._folders.of(instance.id) / "commands" / name
 
-    def answers(self, instance: Instance) -> bool:
-        return alive(instance.pid, instance.ticks)
+    def greet(self, instance: Instance) -> None:
+        if not alive(instance.pid, instance.ticks):
+            raise NotRunning
 
     def begin(self, instance: Instance, name: str, script: Script) -> tuple[int, int]:
         where = Path(script.folder) if script.folder else self._folders.of(instance.id)
