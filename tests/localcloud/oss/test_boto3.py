@@ -112,7 +112,7 @@ def test_multipart(s3: Any, name: str) -> None:
 
 
 def test_transfer_manager(s3: Any, name: str) -> None:
-    content = os.urandom(17 << 20)
+    content = os.urandom(9 << 20)
     s3.upload_fileobj(io.BytesIO(content), name, NAME)
     target = io.BytesIO()
     s3.download_fileobj(name, NAME, target)

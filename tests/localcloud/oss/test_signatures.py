@@ -124,7 +124,8 @@ def order(oss: Any, name: str) -> Order:
 
 def send(signed: Signed, method: str = "GET") -> httpx.Response:
     url, headers = signed
-    return httpx.request(method, url, headers=headers, trust_env=False)
+    # Without `verify` it reads every authority there is, for plain HTTP too: 20 ms a time.
+    return httpx.request(method, url, headers=headers, trust_env=False, verify=False)
 
 
 def check_refused(response: httpx.Response, status: int, code: str) -> dict[str, str]:
