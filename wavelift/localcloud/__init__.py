@@ -11,7 +11,8 @@ Where it differs from the real service:
 - Machines get fewer cores and less memory than their type names (see `runtimes.qemu`), and share an amount of memory.
   Passwords and key pairs reach no guest: images are booted as they are.
 - An instance is reached by one address of the loopback network, which is its public address, and its private one too
-  unless another was asked for. Only TCP ports that a security group opens lead to a machine; ranges of more than 64 ports are not expanded (see `model.network`).
+  unless another was asked for. Only TCP ports that a security group opens lead to a machine; ranges of more than 64
+  ports are not expanded (see `model.network`).
 - There are no prices, and no throttling but that of screenshots and what faults ask for.
 - CreateDisk refuses a size below the snapshot's with InvalidDiskSize.TooSmall, where newer documentation says that the
   snapshot's size is used: a caller that satisfies the strict rule satisfies both.
