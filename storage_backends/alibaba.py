@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from alibabacloud_ecs20140526 import models
 from PIL import Image
@@ -25,7 +25,7 @@ from storage_backends.base import (
     VolumeSpec,
 )
 from storage_backends.ecs import EcsApi
-from storage_backends.errors import Conflict, NotFound
+from storage_backends.errors import Conflict, NotFound, Unavailable
 from storage_backends.gateway_boot import gateway_key, gateway_user_data
 from storage_backends.settings import AlibabaSettings
 from wavelift.blocks.descriptor import SinkDescriptor
@@ -252,7 +252,7 @@ class AlibabaBackend:
             # The reply to an earlier attempt may have been lost: then it is what was asked for, done or under way.
             if not self._inventory.becomes(Kind.VOLUME, volume_id, lambda v: v.attached_to == instance_id):
                 raise
-        self._inventory.until(Kind.VOLUME, volume_id, lambda v: v.status == "In_use", "attached")
+        self._inventory.until(Kind.VOLUME, volume_id, _attaching(instance_id), "attached")
 
     def detach(self, volume_id: str) -> None:
         volume = self._inventory.settled(self.get(Kind.VOLUME, volume_id))
@@ -313,6 +313,23 @@ class AlibabaBackend:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(min(1.0, self._settings.poll_seconds))
+
+
+def _attaching(instance_id: str) -> Callable[[Resource], bool]:
+    """Is it attached? Raises Unavailable once it was under way and fell back."""
+    began = False
+
+    def reached(volume: Resource) -> bool:
+        nonlocal began
+        if began and not volume.attached_to:
+            raise Unavailable(
+                f"The cloud did not succeed in attaching volume {volume.id} to {instance_id}.",
+                "The task may simply be retried.",
+            )
+        began = began or volume.attached_to == instance_id
+        return volume.status == "In_use"
+
+    return reached
 
 
 def _let_go(volume: Resource) -> bool:
