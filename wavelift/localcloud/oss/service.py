@@ -143,13 +143,15 @@ class ObjectService:
         if reply.status in {204, 304}:
             headers.pop("Content-Length")
         lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": reply.status, "headers": lines})
+        start = {"type": "http.response.start", "status": reply.status, "headers": lines}
         if reply.content is None:
+            await send(start)
             await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
             return
         reader = reply.content[0]
         gone = asyncio.ensure_future(inbox.gone())
         try:
+            await send(start)
             await self._send_content(send, reader, first, last, gone)
         finally:
             gone.cancel()
