@@ -14,6 +14,13 @@ import pytest
 
 from wavelift.localcloud import volume
 from wavelift.localcloud.disks import DiskFiles
+from wavelift.localcloud.entities import Disk
+from wavelift.localcloud.errors import ApiError
+from wavelift.localcloud.model.cloud import Cloud
+from wavelift.localcloud.model.context import Options
+from wavelift.localcloud.model.snapshots import SnapshotOrder
+from wavelift.localcloud.states import DiskStatus
+from wavelift.localcloud.store import Token
 from wavelift.localcloud.volume import FOLDERS, Volume, VolumeLost, shares
 
 MIB = 1024**2
@@ -223,3 +230,30 @@ def test_a_full_disk_gets_its_room_back(small: Path, caplog: pytest.LogCaptureFi
         files.create(files.snapshot("s-1"), 10 * MIB, files.disk("d-1"))
     assert caught.value.errno == errno.ENOSPC
     assert used(small) == before and list((small / "snapshots").iterdir()) == []
+
+
+@root
+def test_a_snapshot_that_finds_the_disk_full_was_never_begun(small: Path) -> None:
+    cloud = Cloud(small, Options())
+    cloud.start()
+    try:
+        disk = Disk(id="d-full", created=1.0, zone="cn-local-a", size=1, category="cloud_essd", ever_attached=True)
+        disk.become(DiskStatus.AVAILABLE)
+        with cloud.store.transaction() as tx:
+            tx.put(disk)
+        cloud.files.create(cloud.files.disk(disk.id), 1024**3)
+        with cloud.files.disk(disk.id).open("r+b") as file:
+            file.write(os.urandom(9 * MIB))
+        token = Token("CreateSnapshot", "t", "same", ApiError("Mismatch", ""))
+        with pytest.raises(ApiError, match="No space left on device") as caught:
+            cloud.snapshots.create(disk.id, SnapshotOrder(), token)
+        assert caught.value.status == 500
+        assert cloud.snapshots.all() == [] and list((small / "snapshots").iterdir()) == []
+        with cloud.files.disk(disk.id).open("r+b") as file:  # somebody makes room
+            file.truncate(MIB)
+            file.truncate(1024**3)
+        made = cloud.snapshots.create(disk.id, SnapshotOrder(), token)
+        assert cloud.snapshots.create(disk.id, SnapshotOrder(), token) == made
+        assert [path.name for path in (small / "snapshots").iterdir()] == [f"{made}.raw"]
+    finally:
+        cloud.stop()
