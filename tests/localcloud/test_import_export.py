@@ -325,5 +325,11 @@ def test_refused_exports(ecs: Any, server: LocalCloud, exported: str) -> None:
             out()
         with ecs.refused("ImageIsExporting", 403):
             ecs.call("delete_image", image_id=exported)
+        for key in ("disk.raw", "disk.raw"):
+            order(ecs, source(key))
         ecs.call("cancel_task", task_id=task_id)
+        waits = out(image_format="qcow2")
+        with ecs.refused("ImageIsExporting", 403):
+            ecs.call("delete_image", image_id=exported)
     assert task(ecs, task_id)["Status"] == "Cancelled"
+    ecs.wait(lambda t: task(ecs, t), waits, "Finished")

@@ -46,6 +46,17 @@ def test_never_attached(ecs: Any) -> None:
         ecs.call("create_snapshot", disk_id="d-none")
 
 
+def test_an_instance_on_its_way_is_left_alone(ecs: Any, server: Any, host: str) -> None:
+    disk_id = ecs.new_disk()
+    ecs.attach(disk_id, host)
+    with server.cloud.engine.hold_clock():
+        ecs.call("stop_instance", instance_id=host, force_stop=True)
+        with ecs.refused("IncorrectInstanceStatus", 403):
+            ecs.call("create_snapshot", disk_id=disk_id)
+    ecs.wait(ecs.instance, host, "Stopped")
+    ecs.new_snapshot(disk_id)
+
+
 def test_client_token(ecs: Any, used_disk: str) -> None:
     def make(name: str) -> str:
         fields = {"disk_id": used_disk, "snapshot_name": name, "client_token": "snapshot-token"}

@@ -11,6 +11,7 @@ from wavelift.localcloud.model import quotas
 from wavelift.localcloud.model.context import Context, disk_lock, find
 from wavelift.localcloud.model.disks import disks_of, ready_snapshot, wrong_instance_status
 from wavelift.localcloud.model.snapshots import SnapshotOrder, Snapshots
+from wavelift.localcloud.model.tasks import UNDER_WAY
 from wavelift.localcloud.states import DiskStatus, ImageStatus, InstanceStatus, SnapshotStatus
 from wavelift.localcloud.store import Token, Transaction
 
@@ -219,7 +220,7 @@ class Images:
             raise forbidden("ImageIsImporting", "The specified image is importing.")
         if image.source_image and image.status is ImageStatus.CREATING:
             raise forbidden("ImageIsCopying", "The specified image is being copied.")
-        if any(job.resource == image.id and job.busy is not None for job in tx.look(Job)):
+        if any(job.resource == image.id and job.status in UNDER_WAY for job in tx.look(Job)):
             raise forbidden("ImageIsExporting", "The specified image is exporting.")
         if any(copy.source_image == image.id and copy.busy is not None for copy in tx.look(Image)):
             raise forbidden("ImageIsCopying", "The specified image is being copied.")

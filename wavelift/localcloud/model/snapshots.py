@@ -16,11 +16,11 @@ from wavelift.localcloud.entities import Disk, DiskType, Image, Instance, Snapsh
 from wavelift.localcloud.errors import ApiError, forbidden, invalid
 from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
-from wavelift.localcloud.model.disks import ready_snapshot, wrong_disk_status
+from wavelift.localcloud.model.disks import ready_snapshot, wrong_disk_status, wrong_instance_status
 from wavelift.localcloud.runtimes.base import RuntimeFailure
 from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.runtimes.qmp import QmpError
-from wavelift.localcloud.states import DiskStatus, SnapshotStatus
+from wavelift.localcloud.states import DiskStatus, InstanceStatus, SnapshotStatus
 from wavelift.localcloud.store import Token, Transaction
 
 LOG = logging.getLogger(__name__)
@@ -54,6 +54,10 @@ class Snapshots:
         disk = find(tx, Disk, disk_id)
         if disk.status not in {DiskStatus.IN_USE, DiskStatus.AVAILABLE}:
             raise wrong_disk_status(disk)
+        if disk.instance:
+            instance = find(tx, Instance, disk.instance)
+            if instance.status not in {InstanceStatus.RUNNING, InstanceStatus.STOPPED}:
+                raise wrong_instance_status(instance)
         if not disk.ever_attached:
             raise forbidden(
                 "IncorrectDiskStatus.NeverAttached", "The specified disk has never been attached to any instance."

@@ -52,9 +52,10 @@ class Tasks:
 
     def _begin_waiting(self, tx: Transaction) -> None:
         """The oldest first."""
-        jobs = tx.all(Job)
+        jobs = tx.look(Job)
         free = AT_ONCE - sum(job.status is TaskStatus.PROCESSING for job in jobs)
-        for job in [job for job in jobs if job.status is TaskStatus.PENDING][: max(0, free)]:
+        for waiting in [job for job in jobs if job.status is TaskStatus.PENDING][: max(0, free)]:
+            job = find(tx, Job, waiting.id)
             self._kinds[job.action].began(tx, job)
             self._context.engine.enter(tx, job, TaskStatus.PROCESSING)
 
@@ -100,13 +101,17 @@ class Tasks:
                 raise forbidden("InvalidTaskId.TaskActionNotSupport", "The specified task action not support.")
             if job.status not in UNDER_WAY:
                 raise forbidden("InvalidTaskId.IncorrectTaskStatus", f"The task is {job.status.value}.")
+            # The work hears of it before its files are removed: then it leaves none behind.
+            tx.after_commit.append(lambda: self._end_work(identifier))
             job.become(TaskStatus.CANCELLED)
             job.busy, job.finished = None, time.time()
             self._kinds[job.action].ended(tx, job, True)
             tx.put(job)
             self._begin_waiting(tx)
-            self._cancelled.add(identifier)
-            tx.after_commit.append(lambda: self._converter.cancel(identifier))
+
+    def _end_work(self, identifier: str) -> None:
+        self._cancelled.add(identifier)
+        self._converter.cancel(identifier)
 
     def get(self, identifier: str) -> Job:
         with self._context.store.transaction() as tx:
