@@ -91,6 +91,15 @@ def test_a_command_is_stopped(ecs: Any, web: str, tmp_path: Path) -> None:
     assert told["InvocationStatus"] == told["InvokeStatus"] == "Stopped"
 
 
+def test_a_command_ends_with_its_instance(ecs: Any, state: Path, tmp_path: Path) -> None:
+    host = ecs.run_host()
+    invoke_id = begin(ecs, host, f"touch {tmp_path}/begun; sleep 600")
+    wait_for(tmp_path / "begun")
+    ecs.release(host)
+    assert ecs.result(invoke_id)["InvocationStatus"] in {"Error", "Failed"}
+    assert not processes.marked(host) and not (state / "instances" / host).exists()
+
+
 def test_several_instances_and_one_that_does_not_run(ecs: Any, web: str) -> None:
     stopped = ecs.run_host()
     ecs.stop(stopped)

@@ -153,12 +153,9 @@ class Commands:
                     continue
                 self._end(invocation.id, instance.id, *ENDS[type(error)])
                 return
-            except Interrupted:
-                # Ended from outside: by us, or by somebody else.
-                self._end(invocation.id, instance.id, *((ending, "") if ending else ENDS[Interrupted]))
-                return
             except AgentError as error:
-                self._end(invocation.id, instance.id, *ENDS[type(error)])
+                # One that was interrupted was ended by us, or by somebody else.
+                self._end(invocation.id, instance.id, *((ending, "") if ending else ENDS[type(error)]))
                 return
             if ended is not None:
                 self._finish(invocation.id, instance.id, ended, ending)

@@ -55,13 +55,17 @@ class Folders:
         self._root = state / "instances"
         self._root.mkdir(exist_ok=True)
 
+    def path(self, instance: str) -> Path:
+        return self._root / instance
+
     def of(self, instance: str) -> Path:
-        folder = self._root / instance
+        """Made if it is not there: for what runs, or is about to."""
+        folder = self.path(instance)
         folder.mkdir(exist_ok=True)
         return folder
 
     def console(self, instance: str) -> Path:
-        return self.of(instance) / "console.log"
+        return self.path(instance) / "console.log"
 
     def remove(self, instance: str) -> None:
         shutil.rmtree(self.of(instance))

@@ -34,7 +34,7 @@ class HostAgent:
         self._environment = environment
 
     def _folder(self, instance: Instance, name: str) -> Path:
-        return self._folders.of(instance.id) / "commands" / name
+        return self._folders.path(instance.id) / "commands" / name
 
     def greet(self, instance: Instance) -> None:
         if not alive(instance.pid, instance.ticks):
