@@ -11,6 +11,14 @@ from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.server import LocalCloud
 
 
+@pytest.fixture(scope="module")
+def host(ecs: Any) -> Iterator[str]:
+    """One for all tests here: none changes its state."""
+    instance_id: str = ecs.run_host()
+    yield instance_id
+    ecs.release(instance_id)
+
+
 @pytest.fixture
 def snapshot(ecs: Any, used_disk: str) -> str:
     return str(ecs.new_snapshot(used_disk))

@@ -1,11 +1,21 @@
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alibabacloud_ecs20140526 import models
 
 ZONE = "cn-local-a"
+
+
+@pytest.fixture(scope="module")
+def host(ecs: Any) -> Iterator[str]:
+    """One for all tests here: none changes its state."""
+    instance_id: str = ecs.run_host()
+    yield instance_id
+    ecs.release(instance_id)
 
 
 def content(path: Path) -> tuple[bytes, bytes, int]:
@@ -46,8 +56,8 @@ def test_never_attached(ecs: Any) -> None:
         ecs.call("create_snapshot", disk_id="d-none")
 
 
-def test_an_instance_on_its_way_is_left_alone(ecs: Any, server: Any, host: str) -> None:
-    disk_id = ecs.new_disk()
+def test_an_instance_on_its_way_is_left_alone(ecs: Any, server: Any) -> None:
+    host, disk_id = ecs.run_host(), ecs.new_disk()
     ecs.attach(disk_id, host)
     with server.cloud.engine.hold_clock():
         ecs.call("stop_instance", instance_id=host, force_stop=True)
@@ -55,6 +65,7 @@ def test_an_instance_on_its_way_is_left_alone(ecs: Any, server: Any, host: str) 
             ecs.call("create_snapshot", disk_id=disk_id)
     ecs.wait(ecs.instance, host, "Stopped")
     ecs.new_snapshot(disk_id)
+    ecs.release(host)
 
 
 def test_client_token(ecs: Any, used_disk: str) -> None:
