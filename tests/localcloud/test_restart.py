@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -80,9 +81,8 @@ def test_operations_under_way_take_up_their_own_time(launcher: Launcher) -> None
     began = time.monotonic()
     assert server.end(signal.SIGKILL) == -signal.SIGKILL
     _, ecs = launcher.start("--profile", "realistic")
-    assert ecs.disk(disk_id)["Status"] == "Creating"
     ecs.wait(ecs.disk, disk_id, "Available")
-    assert time.monotonic() - began > 3
+    assert time.monotonic() - began > 4
 
 
 def test_a_copy_cut_short_is_made_again(launcher: Launcher) -> None:
@@ -155,6 +155,7 @@ def test_what_ran_for_a_state_that_is_gone_is_ended(launcher: Launcher) -> None:
     host = ecs.run_host()
     assert server.end(signal.SIGKILL) == -signal.SIGKILL
     assert processes.marked(host)
+    shutil.rmtree(setting(launcher.state, "sockets"))
     for left in launcher.state.glob("state.sqlite*"):
         left.unlink()
     launcher.start()
