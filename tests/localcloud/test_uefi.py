@@ -36,6 +36,9 @@ def machine(ecs: Any, image: str) -> Iterator[str]:
     _, early = ecs.command(instance_id, "true")
     assert (early["InvocationStatus"], early["ErrorCode"]) == ("Aborted", "ClientNotRunning")
     ecs.wait_console(instance_id, guest.READY, 300)
+    deadline = time.monotonic() + 60
+    while assistant(ecs, instance_id)["CloudAssistantStatus"] == "false":
+        assert time.monotonic() < deadline
     yield instance_id
     ecs.release(instance_id)
 
