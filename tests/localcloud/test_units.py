@@ -14,6 +14,8 @@ from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.locks import KeyedLocks, LockOrder
 from wavelift.localcloud.model.orders import address, mac
 from wavelift.localcloud.rpc.parameters import Parameters
+from wavelift.localcloud.runtimes import processes
+from wavelift.localcloud.runtimes.processes import Children
 from wavelift.localcloud.states import (
     PASSAGES,
     REQUESTED,
@@ -216,6 +218,20 @@ def test_what_no_record_owns_is_swept_and_a_size_put_right(tmp_path: Path) -> No
     files.sweep({"d-kept": 2 * MIB, "d-not-made-yet": MIB}, {"s-kept"})
     left = {path.name: path.stat().st_size for path in tmp_path.glob("*/*")}
     assert left == {"d-kept.raw": 2 * MIB, "s-kept.raw": MIB}
+
+
+def test_a_process_that_becomes_another_program_is_never_overlooked(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text('#!/bin/sh\nexec "$0"\n')
+    script.chmod(0o700)
+    children = Children(tmp_path)
+    pid, _ = children.spawn([str(script)], tmp_path, {processes.MARK: "i-restless"}, tmp_path / "log")
+    try:
+        assert all(processes.marked("i-restless") == [pid] for _ in range(50))
+    finally:
+        processes.end("i-restless", 0)
+        os.waitpid(pid, 0)
+    assert processes.instances_of(tmp_path) == set()
 
 
 def test_parameters() -> None:

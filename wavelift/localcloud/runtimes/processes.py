@@ -15,6 +15,7 @@ LOG = logging.getLogger(__name__)
 MARK = "INSTANCE_ID"
 OWNER = "LOCAL_CLOUD_STATE"
 PROC = Path("/proc")
+LOOKS = 10
 
 
 class Children:
@@ -95,10 +96,20 @@ def _environments() -> Iterator[tuple[int, list[bytes]]]:
         if not entry.name.isdigit():
             continue
         try:
-            environment = (entry / "environ").read_bytes()
+            environment = _environment(entry)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         yield int(entry.name), environment.split(b"\0")
+
+
+def _environment(entry: Path) -> bytes:
+    """A process that becomes another program (exec) has none for a moment, and would be taken for a stranger."""
+    for _ in range(LOOKS):
+        if environment := (entry / "environ").read_bytes():
+            return environment
+        (entry / "exe").readlink()  # fails for what never has any: the kernel's own threads, and what has ended
+        time.sleep(0.0005)
+    return b""
 
 
 def send(pids: list[int], number: signal.Signals) -> None:
