@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from demo.airflow_api import AirflowApi
 from demo.machine import build
 from demo.processes import StackError, Started, first_json_line, log_tail, start, stop
 from demo.secrets import StackSecrets
+from wavelift.localcloud.volume import Volume
 
 REPO = Path(__file__).resolve().parent.parent
 HOME = REPO / ".wavelift"
@@ -29,6 +30,7 @@ BUILD = HOME / "build"
 DEFAULT_STATE = HOME / "stack"
 SECURITY_GROUP = "wavelift-demo"
 SERVED_PORT = 8080
+CLOUD = "cloud"  # the local cloud's state, in the stack's
 _AIRFLOW_PARTS = ("scheduler", "dag-processor", "triggerer")
 
 Say = Callable[[str], None]
@@ -81,7 +83,7 @@ class Stack:
 
     def stop(self) -> list[str]:
         """End everything it started; returns what did not end by itself."""
-        killed = stop(self.processes, leftovers_under=self.state)
+        killed = _end(self.processes, self.state)
         _file(self.state).unlink(missing_ok=True)
         return killed
 
@@ -103,6 +105,7 @@ def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | N
     """Start a fresh stack; whatever an earlier one left in `state` is removed. Raises StackError."""
     if find(state) is not None:
         raise StackError(f"A stack already runs in {state}; stop it with `make down`.")
+    _end((), state)
     shutil.rmtree(state, ignore_errors=True)
     secrets = StackSecrets.of(state / "secrets.json")
     started: list[Started] = []
@@ -124,7 +127,7 @@ def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | N
         stack = Stack(state, url, endpoint, agent, tuple(started))
         _set_connections(stack)
     except BaseException:
-        stop(started, leftovers_under=state)
+        _end(started, state)
         raise
     raw = asdict(stack)
     del raw["state"]
@@ -132,9 +135,16 @@ def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | N
     return stack
 
 
+def _end(processes: Iterable[Started], state: Path) -> list[str]:
+    killed = stop(processes, leftovers_under=state)
+    # A cloud that was killed leaves its volume mounted.
+    Volume(state / CLOUD).close()
+    return killed
+
+
 def access_key(state: Path) -> tuple[str, str]:
     """Id and secret that the stack's cloud made for itself."""
-    made = json.loads((state / "cloud" / "access-key.json").read_text())
+    made = json.loads((state / CLOUD / "access-key.json").read_text())
     return made["access_key_id"], made["access_key_secret"]
 
 
@@ -161,7 +171,7 @@ def _start_cloud(state: Path, started: list[Started]) -> str:
         "localcloud",
         [
             *_wavelift("localcloud"),
-            *("--state", str(state / "cloud"), "--listen", "127.0.0.1:0", "--profile", "fast"),
+            *("--state", str(state / CLOUD), "--listen", "127.0.0.1:0", "--profile", "fast"),
             "--allow-host-instances",
         ],
         _environment(),

@@ -80,15 +80,16 @@ class LocalCloud:
             ecs, oss, admin_api = bind("ecs", listen), bind("oss", oss_listen), bind("admin", admin_listen)
             oss_tls = bind("oss-tls", (oss_listen[0], 0), Tls(tls / certificate.CERTIFICATE, tls / certificate.KEY))
             self.cloud = Cloud(state, options or Options())
+            bound.callback(self.cloud.stop)
+            certificate.ensure(tls, REGION, oss_listen[0])
+            self.admin_token = admin.kept_token(state)
+            self.accounts = Accounts(keys, _seal(self.cloud))
+            self.faults = Faults(faults)
+            self.faults.install(self.cloud)
             bound.pop_all()
         self.endpoint, self.admin_endpoint = ecs.endpoint, admin_api.endpoint
         self.oss_endpoint, self.oss_tls_endpoint = oss.endpoint, oss_tls.endpoint
-        certificate.ensure(tls, REGION, oss_listen[0])
         self.oss_ca = tls / certificate.AUTHORITY
-        self.admin_token = admin.kept_token(state)
-        self.accounts = Accounts(keys, _seal(self.cloud))
-        self.faults = Faults(faults)
-        self.faults.install(self.cloud)
         services: dict[str, Service] = {VERSION: Ecs(self.cloud), sts.VERSION: sts.Sts(self.accounts)}
         gateway = Gateway(Authenticator(self.accounts), services, self.faults)
         self._objects = ObjectService(self.cloud.objects, self.accounts, REGION, self.faults)
