@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from wavelift.localcloud import volume
+from wavelift.localcloud import engine, volume
 from wavelift.localcloud.disks import DiskFiles
 from wavelift.localcloud.entities import Disk
 from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import Options
+from wavelift.localcloud.model.disks import DiskOrder
 from wavelift.localcloud.model.snapshots import SnapshotOrder
 from wavelift.localcloud.states import DiskStatus
 from wavelift.localcloud.store import Token
@@ -255,5 +256,44 @@ def test_a_snapshot_that_finds_the_disk_full_was_never_begun(small: Path) -> Non
         made = cloud.snapshots.create(disk.id, SnapshotOrder(), token)
         assert cloud.snapshots.create(disk.id, SnapshotOrder(), token) == made
         assert [path.name for path in (small / "snapshots").iterdir()] == [f"{made}.raw"]
+    finally:
+        cloud.stop()
+
+
+def fill(folder: Path) -> Path:
+    """To the last byte."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+    return filler
+
+
+@root
+def test_a_state_that_could_not_be_written_down_ends_when_there_is_room(
+    small: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.05)
+    cloud = Cloud(small, Options())
+    cloud.start()
+    try:
+        with cloud.engine.hold_clock():
+            order = DiskOrder(zone="cn-local-a", category="cloud_essd", level="PL0", size=1)
+            made = cloud.disks.create(order, None)
+            deadline = time.monotonic() + 5
+            while not cloud.files.disk(made).exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            filler = fill(small)
+        while "a state could not be ended" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        filler.unlink()
+        while [disk.status for disk in cloud.disks.all()] != [DiskStatus.AVAILABLE]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     finally:
         cloud.stop()

@@ -21,6 +21,9 @@ from wavelift.localcloud.store import Store, Transaction
 
 LOG = logging.getLogger(__name__)
 
+# After this long an end that could not be written down (a full disk) is tried again.
+RETRY_SECONDS = 1.0
+
 Work = Callable[[str], None]
 Finish = Callable[[Transaction, Moving, bool], None]
 
@@ -125,8 +128,11 @@ class Engine:
         with self._wake:
             if self._stopping:
                 return
-            end = (busy.due, next(self._order), lambda: self._end(identifier, status, busy, failed))
-            heapq.heappush(self._due, end)
+            self._end_at(busy.due, lambda: self._end(identifier, status, busy, failed))
+
+    def _end_at(self, due: float, end: Callable[[], None]) -> None:
+        with self._wake:
+            heapq.heappush(self._due, (due, next(self._order), end))
             self._wake.notify_all()
 
     def _end(self, identifier: str, status: Status, busy: Busy, failed: bool) -> None:
@@ -166,4 +172,5 @@ class Engine:
             try:
                 end()
             except Exception:
-                LOG.exception("a state could not be ended")
+                LOG.exception("a state could not be ended; tried again in %g s", RETRY_SECONDS)
+                self._end_at(time.time() + RETRY_SECONDS, end)
