@@ -1,10 +1,10 @@
 """What a session policy lets a temporary key do: the RAM policy language, without conditions."""
 
 import json
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
+
+from wavelift.localcloud.wildcards import matches
 
 _STATEMENT = {"Effect", "Action", "Resource"}
 
@@ -41,8 +41,8 @@ def allows(policy: Mapping[str, Any] | None, action: str, resource: str) -> bool
     effects = {
         statement["Effect"]
         for statement in policy["Statement"]
-        if any(_matcher(pattern.lower()).fullmatch(action.lower()) for pattern in _patterns(statement["Action"]))
-        and any(_matcher(pattern).fullmatch(resource) for pattern in _patterns(statement["Resource"]))
+        if any(matches(pattern.lower(), action.lower()) for pattern in _patterns(statement["Action"]))
+        and any(matches(pattern, resource) for pattern in _patterns(statement["Resource"]))
     }
     return effects == {"Allow"}
 
@@ -52,8 +52,3 @@ def _patterns(element: Any) -> list[str]:
     patterns = [element] if isinstance(element, str) else element
     good = isinstance(patterns, list) and all(isinstance(pattern, str) and pattern for pattern in patterns)
     return patterns if good else []
-
-
-@lru_cache(maxsize=1024)
-def _matcher(pattern: str) -> re.Pattern[str]:
-    return re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern), re.DOTALL)

@@ -69,6 +69,7 @@ def test_a_rate_is_drawn_from_its_seed_alone() -> None:
         ({"parameters": {"DiskName": "web-*"}}, [True, False, False, False]),
         ({"service": "oss"}, [False, False, False, True]),
         ({"service": "oss", "resource": "bucket/*.raw"}, [False, False, False, True]),
+        ({"resource": "[ds]-1"}, [False, False, False, False]),
     ],
 )
 def test_what_a_rule_selects(fields: dict[str, Any], selected: list[bool]) -> None:

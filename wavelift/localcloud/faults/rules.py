@@ -3,12 +3,12 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wavelift.localcloud.faults.kinds import AnyFault, Service, Throttle
+from wavelift.localcloud.wildcards import matches
 
 READING = ("Describe", "List")
 
@@ -25,7 +25,7 @@ class Call:
 
 
 class Rule(BaseModel):
-    """Patterns are those of a shell: * and ?."""
+    """In patterns * is any letters and ? is one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -53,7 +53,7 @@ class Rule(BaseModel):
             raise ValueError("`calls` names the calls already; remove `from` and `every`, or `calls`")
         if fault.point in {"transition", "copy"} and (self.action != "*" or self.parameters):
             raise ValueError(f"{name} is no answer to an action; remove `action` and `parameters`, use `resource`")
-        if fault.only and not fnmatchcase(fault.only, self.action):
+        if fault.only and not matches(self.action, fault.only):
             raise ValueError(f"{name} spoils {fault.only} only; remove `action`")
         if fault.slot == "lag" and self.action != "*" and not self.action.startswith(READING):
             raise ValueError(f"{name} is for reading: `action` must begin with {' or '.join(READING)}")
@@ -64,11 +64,11 @@ class Rule(BaseModel):
         return (
             call.service in fault.services
             and self.service in {None, call.service}
-            and fnmatchcase(call.action, self.action)
+            and matches(self.action, call.action)
             and fault.only in {"", call.action}
             and (fault.slot != "lag" or call.action.startswith(READING))
-            and (self.resource == "*" or any(fnmatchcase(name, self.resource) for name in call.resources))
-            and all(fnmatchcase(call.parameters.get(name, ""), value) for name, value in self.parameters.items())
+            and (self.resource == "*" or any(matches(self.resource, name) for name in call.resources))
+            and all(matches(value, call.parameters.get(name, "")) for name, value in self.parameters.items())
         )
 
     def due(self, number: int) -> bool:
