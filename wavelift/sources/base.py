@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
+
+
+class Consistency(StrEnum):
+    """What a reader may expect of the content; the weakest of a host's disks holds for all of them."""
+
+    OFFLINE = "offline"  # nobody writes: a machine that is off, an image that was copied
+    FROZEN = "file systems frozen"
+    CRASH = "crash-consistent"  # one instant, as after a power cut
+    MOVING = "changing while read"
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,9 @@ class Extent:
 
 class PointInTime(Protocol):
     """A disk's content at one moment. `size` in bytes; `token` names the moment for the next `open`."""
+
+    @property
+    def consistency(self) -> Consistency: ...
 
     @property
     def size(self) -> int: ...

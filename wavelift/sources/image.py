@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import SourceError
-from wavelift.sources.base import Extent
+from wavelift.sources.base import Consistency, Extent
 
 _FOREIGN = {b"QFI\xfb": "qcow2", b"KDMV": "VMDK", b"conectix": "VHD", b"vhdxfile": "VHDX"}
 
@@ -36,6 +36,8 @@ class ImageSource:
 
 class ImagePointInTime:
     """The caller sees to it that nothing writes meanwhile; `token` changes when something did."""
+
+    consistency = Consistency.OFFLINE
 
     def __init__(self, path: Path) -> None:
         self._path = path
