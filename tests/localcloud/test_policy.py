@@ -43,6 +43,16 @@ def test_resources_keep_their_case() -> None:
     assert not allows(one, "oss:GetObject", "acs:oss:cn-local:1:bucket/b")
 
 
+@pytest.mark.parametrize("resource", ["acs:oss:cn-local:1:b/a", "acs:oss:oss-cn-local:1:b/a", "acs:oss:*:1:b/*"])
+def test_what_has_two_names_is_meant_by_either(resource: str) -> None:
+    names = "acs:oss:cn-local:1:b/a", "acs:oss:oss-cn-local:1:b/a"
+    assert allows(policy(("Allow", "*", resource)), "oss:GetObject", *names)
+    assert not allows(policy(("Allow", "*", "*"), ("Deny", "*", resource)), "oss:GetObject", *names)
+    for other in ("acs:oss:cn-beijing:1:b/a", "acs:oss:cn-local:2:b/a"):
+        assert not allows(policy(("Allow", "*", other)), "oss:GetObject", *names)
+        assert allows(policy(("Allow", "*", "*"), ("Deny", "*", other)), "oss:GetObject", *names)
+
+
 def test_a_deny_wins_wherever_it_stands() -> None:
     statements = (("Allow", "*", "*"), ("Deny", "ecs:Delete*", "*"))
     for order in (statements, statements[::-1]):

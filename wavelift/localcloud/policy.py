@@ -34,15 +34,18 @@ def parse(text: str) -> dict[str, Any]:
     return document
 
 
-def allows(policy: Mapping[str, Any] | None, action: str, resource: str) -> bool:
-    """May the holder do `action` (ecs:CreateDisk) to `resource` (acs:ecs:*:*:disk/d-1)? None limits nothing."""
+def allows(policy: Mapping[str, Any] | None, action: str, *names: str) -> bool:
+    """May the holder do `action` (ecs:CreateDisk) to what goes by `names` (acs:ecs:cn-local:1:disk/d-1)?
+
+    No policy limits nothing.
+    """
     if policy is None:
         return True
     effects = {
         statement["Effect"]
         for statement in policy["Statement"]
         if any(matches(pattern.lower(), action.lower()) for pattern in _patterns(statement["Action"]))
-        and any(matches(pattern, resource) for pattern in _patterns(statement["Resource"]))
+        and any(matches(pattern, name) for pattern in _patterns(statement["Resource"]) for name in names)
     }
     return effects == {"Allow"}
 

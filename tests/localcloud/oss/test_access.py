@@ -7,6 +7,8 @@ import oss2
 import pytest
 from oss2.exceptions import AccessDenied
 
+from wavelift.localcloud.accounts import ACCOUNT
+
 Act = Callable[[oss2.Bucket], object]
 
 
@@ -34,13 +36,17 @@ def change_acl(bucket: oss2.Bucket) -> None:
     bucket.put_bucket_acl("public-read")
 
 
-def limited(oss: Any, name: str, *statements: tuple[str, str]) -> oss2.Bucket:
-    policy = {
-        "Version": "1",
-        "Statement": [{"Effect": "Allow", "Action": [a], "Resource": [f"acs:oss:*:*:{r}"]} for a, r in statements],
-    }
-    found = oss.accounts.issue(60, policy)
+def statement(effect: str, action: str, resource: str) -> dict[str, Any]:
+    return {"Effect": effect, "Action": [action], "Resource": [resource]}
+
+
+def temporary(oss: Any, name: str, *statements: dict[str, Any], role: str = "") -> oss2.Bucket:
+    found = oss.accounts.issue(60, {"Version": "1", "Statement": list(statements)}, role)
     return oss.bucket(name, oss2.StsAuth(found.key, found.secret, found.token))
+
+
+def limited(oss: Any, name: str, *statements: tuple[str, str], place: str = "*:*") -> oss2.Bucket:
+    return temporary(oss, name, *(statement("Allow", a, f"acs:oss:{place}:{r}") for a, r in statements))
 
 
 def check(bucket: oss2.Bucket, allowed: list[Act], denied: list[Act]) -> None:
@@ -62,6 +68,28 @@ def test_a_policy_limits(oss: Any, filled: str) -> None:
     check(limited(oss, filled, ("oss:List*", filled)), [listing], [read, write])
     check(limited(oss, filled, ("oss:*", f"{filled}/b")), [write], [read, delete, listing])
     check(limited(oss, filled, ("oss:*", "elsewhere*")), [], [read, write, listing])
+
+
+@pytest.mark.parametrize("region", ["cn-local", "oss-cn-local", "*"])
+@pytest.mark.parametrize("account", [ACCOUNT, "*"])
+def test_a_policy_names_region_and_account(oss: Any, filled: str, region: str, account: str) -> None:
+    check(limited(oss, filled, ("oss:*", f"{filled}/*"), place=f"{region}:{account}"), [read, write], [listing])
+    refusing = statement("Deny", "*", f"acs:oss:{region}:{account}:{filled}/a")
+    check(temporary(oss, filled, statement("Allow", "*", "*"), refusing), [write, listing], [read, delete])
+
+
+@pytest.mark.parametrize("place", ["cn-beijing:*", "oss-cn-beijing:*", "*:1"])
+def test_a_policy_for_elsewhere_says_nothing_here(oss: Any, filled: str, place: str) -> None:
+    check(limited(oss, filled, ("oss:*", f"{filled}*"), place=place), [], [read, write, listing])
+    refusing = statement("Deny", "*", f"acs:oss:{place}:*")
+    check(temporary(oss, filled, statement("Allow", "*", "*"), refusing), [read, write, listing], [])
+
+
+def test_the_account_is_that_of_the_role(oss: Any, filled: str) -> None:
+    own, other = (statement("Allow", "oss:*", f"acs:oss:*:{account}:*") for account in (ACCOUNT, "1"))
+    role = "acs:ram::1:role/migration"
+    check(temporary(oss, filled, other, role=role), [read, listing], [])
+    check(temporary(oss, filled, own, role=role), [], [read, listing])
 
 
 def test_a_copy_needs_the_right_to_read(oss: Any, filled: str) -> None:

@@ -12,8 +12,10 @@ WRITES = frozenset({"PutObject", "DeleteObject", "AbortMultipartUpload", "ListPa
 class Access:
     """What the holder of a credential may do; None is somebody who did not say who they are."""
 
-    def __init__(self, store: ObjectStore, credential: Credential | None) -> None:
+    def __init__(self, store: ObjectStore, credential: Credential | None, region: str) -> None:
         self._store = store
+        # Policies name a region as its id or as the location that buckets show.
+        self._regions = region, f"oss-{region}"
         self._credential = credential
 
     def check(self, action: str, bucket: str, key: str) -> None:
@@ -22,8 +24,9 @@ class Access:
             if not self._is_public(action, bucket, key):
                 raise OssError("AccessDenied", "You have no right to access this object because of bucket acl.")
             return
-        resource = f"acs:oss:*:*:{bucket}/{key}" if key else f"acs:oss:*:*:{bucket or '*'}"
-        if not allows(self._credential.policy, f"oss:{action}", resource):
+        resource = f"{bucket}/{key}" if key else bucket or "*"
+        names = (f"acs:oss:{region}:{self._credential.account}:{resource}" for region in self._regions)
+        if not allows(self._credential.policy, f"oss:{action}", *names):
             raise OssError("AccessDenied", "Access denied by authorizer's policy.")
 
     def _is_public(self, action: str, bucket: str, key: str) -> bool:
