@@ -146,6 +146,7 @@ class Engine:
             entity.busy = None
             if after is None:
                 tx.remove(entity)
+                tx.forget(entity.id)
                 return
             entity.become(after)
             tx.put(entity)

@@ -217,8 +217,10 @@ def test_an_instance_that_does_not_start_is_stopped(ecs: Any, faults: Faults, or
 
 def test_a_full_disk_fails_disks_and_snapshots(ecs: Any, faults: Faults, order: Order, used_disk: str) -> None:
     order("disk-full", fault={"of": "disk"}, times=1)
-    disk = ecs.call("create_disk", **DISK)["DiskId"]
+    disk = ecs.call("create_disk", **DISK, client_token="no-room")["DiskId"]
     ecs.wait(ecs.disk, disk, "gone")
+    again = ecs.call("create_disk", **DISK, client_token="no-room")["DiskId"]
+    ecs.wait(ecs.disk, again, "Available")
     order("disk-full", fault={"of": "snapshot"}, times=1)
     with pytest.raises(ServerException) as caught:
         ecs.call("create_snapshot", disk_id=used_disk, snapshot_name="no-room")
