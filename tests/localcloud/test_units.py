@@ -120,6 +120,18 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     assert ran == ["done"]
 
 
+def test_what_follows_a_change_follows_though_something_else_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path / "state")
+    ran: list[str] = []
+    with store.transaction() as tx:
+        tx.after_commit.append((tmp_path / "missing").unlink)
+        tx.after_commit.append(lambda: ran.append("next"))
+    store.close()
+    assert ran == ["next"] and "FileNotFoundError" in caplog.text
+
+
 def test_tokens(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     mismatch = ApiError("Mismatch", "other parameters")

@@ -4,6 +4,7 @@ One lock and one transaction at a time: a request sees and leaves a consistent c
 transaction; copying files and talking to machines come between two of them.
 """
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,8 @@ from typing import TypeVar, cast
 
 from wavelift.localcloud.entities import Entity
 from wavelift.localcloud.errors import ApiError
+
+LOG = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Entity)
 
@@ -176,7 +179,11 @@ class Store:
             finally:
                 self._owner = None
         for call in transaction.after_commit:
-            call()
+            try:
+                call()
+            except Exception:
+                # It is committed: one that fails must not keep the others from what they owe.
+                LOG.exception("something that follows a change failed")
 
     def close(self) -> None:
         with self._lock:
