@@ -7,6 +7,11 @@ from typing import Any
 import pytest
 from alibabacloud_ecs20140526 import models
 
+from wavelift.localcloud.entities import Disk
+from wavelift.localcloud.errors import ApiError
+from wavelift.localcloud.model.context import find
+from wavelift.localcloud.model.snapshots import SnapshotOrder
+
 ZONE = "cn-local-a"
 
 
@@ -222,6 +227,39 @@ def test_a_point_in_time_while_a_host_instance_writes(ecs: Any, state: Path) -> 
         seen.append(first)
     assert seen == sorted(set(seen))  # it went on between them
     ecs.release(host)
+
+
+def test_a_disk_stays_while_it_is_copied(ecs: Any, server: Any, used_disk: str) -> None:
+    image = ecs.new_image(ecs.new_snapshot(used_disk))
+    order = models.CreateInstanceRequestSystemDisk(size=1, category="cloud_essd", performance_level="PL0")
+    place = {"v_switch_id": "vsw-local-a", "security_group_id": "sg-local-default", "system_disk": order}
+    machine = ecs.call("create_instance", image_id=image, instance_type="ecs.c7.large", **place)["InstanceId"]
+    ecs.wait(ecs.instance, machine, "Stopped")
+    (disk,) = ecs.call("describe_disks", instance_id=machine)["Disks"]["Disk"]
+    replies: list[str] = []
+    with server.cloud.snapshots._context.locks.hold(f"instance {machine}"):
+        thread = threading.Thread(target=lambda: replies.append(ecs.new_snapshot(disk["DiskId"])))
+        thread.start()
+        while not ecs.call("describe_snapshots", disk_id=disk["DiskId"])["TotalCount"]:
+            assert thread.is_alive()
+        with ecs.refused("DiskCreatingSnapshot", 403):
+            ecs.call("replace_system_disk", instance_id=machine, image_id=image)
+        with ecs.refused("DiskCreatingSnapshot", 403):
+            ecs.call("delete_instance", instance_id=machine)
+    thread.join(10)
+    assert len(replies) == 1
+    ecs.release(machine)
+
+
+def test_nothing_is_left_of_a_snapshot_whose_disk_is_gone(ecs: Any, server: Any, used_disk: str) -> None:
+    snapshots, store = server.cloud.snapshots, server.cloud.store
+    with snapshots._context.locks.hold(f"disk {used_disk}"):
+        with store.transaction() as tx:
+            snapshot = snapshots.begin(tx, used_disk, SnapshotOrder())
+            tx.remove(find(tx, Disk, used_disk))
+        with pytest.raises(ApiError, match="could not be copied"):
+            snapshots.copy([snapshot])
+    assert ecs.snapshot(snapshot.id) == {"Status": "gone"}
 
 
 def test_a_copy_does_not_hold_up_others(ecs: Any, server: Any, used_disk: str) -> None:

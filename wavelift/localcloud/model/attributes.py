@@ -6,7 +6,7 @@ from wavelift.localcloud.entities import INSTANCE_TYPES, Disk, Image, Instance
 from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden
 from wavelift.localcloud.model import names, sizes
 from wavelift.localcloud.model.context import Context, find
-from wavelift.localcloud.model.disks import Disks, disks_of, wrong_instance_status
+from wavelift.localcloud.model.disks import Disks, check_not_being_copied, disks_of, wrong_instance_status
 from wavelift.localcloud.model.orders import OrderedDisk, boot_mode, new_system_disk
 from wavelift.localcloud.states import DiskStatus, ImageStatus, InstanceStatus
 from wavelift.localcloud.store import Token, Transaction
@@ -83,6 +83,7 @@ class Attributes:
             if instance.on_host or image.system is None:
                 raise forbidden("OperationDenied", "A host instance has no system disk of its own.")
             old = self._system_disk(tx, instance)
+            check_not_being_copied(tx, [old])
             order = OrderedDisk(
                 category=old.category,
                 level=old.performance_level or None,

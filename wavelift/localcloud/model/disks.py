@@ -249,7 +249,25 @@ def ready_snapshot(tx: Transaction, identifier: str) -> Snapshot:
 
 def check_no_snapshot_under_way(tx: Transaction, disk: Disk) -> None:
     if any(s.disk == disk.id and s.status is SnapshotStatus.PROGRESSING for s in tx.look(Snapshot)):
-        raise forbidden("DiskCreatingSnapshot", f"A snapshot of {disk.id} is not completed yet.")
+        raise _under_way(disk)
+
+
+def check_not_being_copied(tx: Transaction, disks: Sequence[Disk]) -> None:
+    """Once it is copied, the disk may go: what is left of its snapshot's passage is waiting."""
+    copied = {snapshot.disk for snapshot in tx.look(Snapshot) if is_being_copied(snapshot)}
+    for disk in disks:
+        if disk.id in copied:
+            raise _under_way(disk)
+
+
+def is_being_copied(snapshot: Snapshot) -> bool:
+    """By a request of its own: it is not the copy of another, or part of an import."""
+    own = not snapshot.source_snapshot and not snapshot.maker
+    return own and snapshot.status is SnapshotStatus.PROGRESSING and not snapshot.copied
+
+
+def _under_way(disk: Disk) -> ApiError:
+    return forbidden("DiskCreatingSnapshot", f"A snapshot of {disk.id} is not completed yet.")
 
 
 def disks_of(tx: Transaction, instance_id: str) -> list[Disk]:

@@ -11,7 +11,7 @@ from wavelift.localcloud.entities import Disk, Instance, Moving
 from wavelift.localcloud.errors import dry_run_passed, forbidden
 from wavelift.localcloud.model import quotas, stock
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
-from wavelift.localcloud.model.disks import Disks, disks_of, let_go, wrong_instance_status
+from wavelift.localcloud.model.disks import Disks, check_not_being_copied, disks_of, let_go, wrong_instance_status
 from wavelift.localcloud.model.network import open_ports
 from wavelift.localcloud.model.orders import InstanceOrder, Made, prepare
 from wavelift.localcloud.runtimes.processes import alive
@@ -167,9 +167,11 @@ class Instances:
 
         def ask(tx: Transaction, instance: Instance) -> InstanceStatus:
             _check_status(instance, InstanceStatus.STOPPED, *([InstanceStatus.RUNNING] if force else []))
-            moving = [d for d in disks_of(tx, instance.id) if d.status is not DiskStatus.IN_USE]
+            disks = disks_of(tx, instance.id)
+            moving = [disk for disk in disks if disk.status is not DiskStatus.IN_USE]
             if moving:
                 raise forbidden("IncorrectDiskStatus", f"{moving[0].id} is {moving[0].status.value}.")
+            check_not_being_copied(tx, disks)
             instance.force = instance.releasing = True
             return InstanceStatus.STOPPING
 

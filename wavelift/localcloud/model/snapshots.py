@@ -16,7 +16,7 @@ from wavelift.localcloud.entities import Disk, DiskType, Image, Instance, Snapsh
 from wavelift.localcloud.errors import ApiError, forbidden, invalid
 from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
-from wavelift.localcloud.model.disks import ready_snapshot, wrong_disk_status, wrong_instance_status
+from wavelift.localcloud.model.disks import is_being_copied, ready_snapshot, wrong_disk_status, wrong_instance_status
 from wavelift.localcloud.runtimes.base import RuntimeFailure
 from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.runtimes.qmp import QmpError
@@ -85,7 +85,7 @@ class Snapshots:
                     files.fill(files.snapshot(snapshot.id), sizes.to_bytes(snapshot.disk_size), source)
             for snapshot in snapshots:
                 files.settle(files.snapshot(snapshot.id))
-        except (OSError, QmpError, RuntimeFailure) as error:
+        except (ApiError, OSError, QmpError, RuntimeFailure) as error:
             failure = error
         with self._context.store.transaction() as tx:
             for snapshot in snapshots:
@@ -124,7 +124,7 @@ class Snapshots:
             image_of = {device.snapshot: image.id for image in tx.look(Image) for device in image.devices}
             left: dict[str, list[Snapshot]] = {}
             for snapshot in tx.look(Snapshot):
-                if snapshot.status is SnapshotStatus.PROGRESSING and not snapshot.copied and _of_a_disk(snapshot):
+                if is_being_copied(snapshot):
                     left.setdefault(image_of.get(snapshot.id, snapshot.id), []).append(snapshot)
         files = self._context.files
         for together in left.values():
@@ -189,7 +189,7 @@ class Snapshots:
             reading = any(disk.status in {DiskStatus.CREATING, DiskStatus.REINITING} for disk in made)
             if reading or (made and not force):
                 raise forbidden("SnapshotCreatedDisk", "The snapshot has created disks.")
-            if snapshot.status is SnapshotStatus.PROGRESSING and not snapshot.copied and _of_a_disk(snapshot):
+            if is_being_copied(snapshot):
                 raise forbidden("InvalidSnapshotId.NotReady", "The snapshot is being made.")
             copies = [other for other in tx.look(Snapshot) if other.source_snapshot == identifier]
             if any(copy.status is SnapshotStatus.PROGRESSING for copy in copies):
@@ -225,8 +225,3 @@ def new_snapshot(order: SnapshotOrder, disk: str, size: int, kind: DiskType) -> 
         disk_size=size,
         disk_type=kind,
     )
-
-
-def _of_a_disk(snapshot: Snapshot) -> bool:
-    """Made by a request of its own, not the copy of another or part of an import."""
-    return not snapshot.source_snapshot and not snapshot.maker
