@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from wavelift.localcloud.faults.sockets import BreakableProtocol
 
 KEEP_ALIVE = 120
-GRACEFUL = 5
+GRACEFUL = 1  # seconds for what is being answered when the server ends; a transfer that stands still never would
 BACKLOG = 512
 
 

@@ -19,6 +19,9 @@ from wavelift.localcloud.oss.model.values import Piece
 
 DIGEST_THREADS = 4
 
+# What writes or reads a file, and how it is made to let go of it.
+Opened = dict[object, Callable[[], None]]
+
 
 @dataclass(frozen=True)
 class Staged:
@@ -34,12 +37,14 @@ class Staged:
 class Writer:
     """One file being written. Hashes and writes side by side; both let go of the interpreter lock."""
 
-    def __init__(self, path: Path, pool: ThreadPoolExecutor, sha256: bool) -> None:
+    def __init__(self, path: Path, pool: ThreadPoolExecutor, sha256: bool, opened: Opened) -> None:
         self._path = path
         self._pool = pool
+        self._opened = opened
         self._digest = Digest(sha256)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self.size = 0
+        opened[self] = self.abandon
 
     def write(self, data: bytes | bytearray) -> None:
         hashed = self._pool.submit(self._digest.update, data)
@@ -57,12 +62,14 @@ class Writer:
         os.truncate(self._file, self.size)
         os.fdatasync(self._file)
         os.close(self._file)
+        del self._opened[self]
         if not self.size:
             self._path.unlink()
         pieces = (Piece(self._path.name, 0, self.size),) if self.size else ()
         return Staged(pieces, self.size, self._digest.md5, self._digest.crc64, self._digest.sha256)
 
     def abandon(self) -> None:
+        del self._opened[self]
         os.close(self._file)
         self._path.unlink()
 
@@ -78,6 +85,7 @@ class Reader:
         self._at = 0  # the piece that is open, and where it begins
         self._begin = 0
         self._file: int | None = None
+        blobs.opened[self] = self.close
 
     def read(self, offset: int, length: int) -> bytes:
         """Fewer bytes only at the end of a piece, none only at the end of the content."""
@@ -117,6 +125,7 @@ class Reader:
             target.truncate(self.size)
 
     def close(self) -> None:
+        self._blobs.opened.pop(self, None)
         self._turn_to(len(self._pieces), self.size)
         self._blobs.release(self._pieces)
         self._pieces = ()
@@ -141,6 +150,7 @@ class Blobs:
         self._lock = threading.Lock()
         self._pins: Counter[str] = Counter()
         self._doomed: set[str] = set()
+        self.opened: Opened = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
@@ -149,7 +159,7 @@ class Blobs:
     def create(self, sha256: bool = False) -> Writer:
         path = self.path(secrets.token_hex(16))
         path.parent.mkdir(exist_ok=True)
-        return Writer(path, self._pool, sha256)
+        return Writer(path, self._pool, sha256, self.opened)
 
     @contextmanager
     def writing(self, sha256: bool = False) -> Iterator[Writer]:
@@ -212,4 +222,7 @@ class Blobs:
                 path.unlink()
 
     def close(self) -> None:
+        """Called when nobody writes or reads any more; a transfer that was cut off may have left its file open."""
+        for let_go in list(self.opened.values()):
+            let_go()
         self._pool.shutdown()
