@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alibabacloud_ecs20140526 import models
 from aliyunsdkcore.acs_exception.exceptions import ServerException
 from aliyunsdkcore.auth.credentials import StsTokenCredential
 from aliyunsdkcore.client import AcsClient
@@ -146,6 +147,58 @@ def test_what_is_made_needs_the_right_to_all_of_its_kind(sts: Sts, ecs: Ecs) -> 
     maker.call("delete_disk", disk_id=disk)
     with maker.refused("Forbidden.RAM", 403):
         maker.call("create_security_group")
+
+
+def test_a_parameter_that_the_action_does_not_know_gives_no_right(sts: Sts, ecs: Ecs) -> None:
+    own = ecs.new_disk()
+    key = sts.assume(policy(("Allow", "ecs:*", f"acs:ecs:*:*:disk/{own}")))["Credentials"]
+    limited = Sts(sts.endpoint, key)
+    new = {"ZoneId": "cn-local-a", "Size": 5, "DiskCategory": "cloud_essd"}
+    for action, parameters in (
+        ("DescribeDisks", {"DiskId": own}),
+        ("CreateDisk", {**new, "DiskId.1": own}),
+        ("CreateDisk", {**new, "DiskIds": json.dumps([own])}),
+    ):
+        refusal = limited.refused(action, version="2014-05-26", RegionId="cn-local", **parameters)
+        assert refusal == (403, "Forbidden.RAM"), (action, parameters)
+    shown = temporary(ecs, {"Credentials": key}).disk(own)
+    assert shown["DiskId"] == own
+
+
+def test_a_deny_holds_however_the_resource_is_named(sts: Sts, ecs: Ecs) -> None:
+    disk, snapshot = "acs:ecs:*:*:disk/d-1", "acs:ecs:*:*:snapshot/s-1"
+    statements = ("Allow", "*", "*"), ("Deny", "*", [disk, snapshot])
+    limited = temporary(ecs, sts.assume(policy(*statements)))
+    data = models.RunInstancesRequestDataDisk(snapshot_id="s-1")
+    mapping = models.CreateImageRequestDiskDeviceMapping(snapshot_id="s-1")
+    for action, named in (
+        ("modify_disk_attribute", {"disk_ids": ["d-2", "d-1"], "description": "mine"}),
+        ("tag_resources", {"resource_type": "disk", "resource_id": ["d-1"], "tags": {"a": "b"}}),
+        ("list_tag_resources", {"resource_type": "disk", "resource_id": ["d-1"]}),
+        ("describe_disks", {"disk_ids": '["d-2", "d-1"]'}),
+        ("run_instances", {"image_id": "host-linux", "instance_type": "ecs.c7.large", "data_disk": [data]}),
+        ("create_image", {"disk_device_mapping": [mapping]}),
+    ):
+        with limited.refused("Forbidden.RAM", 403):
+            limited.call(action, **named)
+    assert limited.call("describe_disks")["Disks"] is not None
+
+
+def test_what_has_no_prefix_is_typed_by_its_parameter(sts: Sts, ecs: Ecs) -> None:
+    statements = ("Allow", "*", "*"), ("Deny", "*", "acs:ecs:*:*:image/host-linux")
+    limited = temporary(ecs, sts.assume(policy(*statements)))
+    for action, named in (
+        ("describe_images", {"image_id": "m-1,host-linux"}),
+        ("run_instances", {"image_id": "host-linux", "instance_type": "ecs.c7.large"}),
+    ):
+        with limited.refused("Forbidden.RAM", 403):
+            limited.call(action, **named)
+
+
+def test_what_is_made_of_something_needs_both_rights(sts: Sts, ecs: Ecs) -> None:
+    limited = temporary(ecs, sts.assume(policy(("Allow", "ecs:*", "acs:ecs:*:*:snapshot/*"))))
+    with limited.refused("Forbidden.RAM", 403):
+        limited.call("create_disk", zone_id="cn-local-a", snapshot_id="s-1")
 
 
 def test_a_limited_session_cannot_widen_itself(sts: Sts) -> None:

@@ -1,7 +1,6 @@
 """Where faults happen around an action and inside the model. What happens to a connection is in `replies`."""
 
 import errno
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,13 +11,13 @@ from dataclasses import dataclass, field
 from wavelift.localcloud.faults.book import Book
 from wavelift.localcloud.faults.errors import error_of, headers_of
 from wavelift.localcloud.faults.history import AS_OF, History
-from wavelift.localcloud.faults.kinds import STATES, Delay, DiskFull, FailedTransition, Fault, Service, Stale
+from wavelift.localcloud.faults.kinds import STATES, Delay, DiskFull, FailedTransition, Fault, Stale
 from wavelift.localcloud.faults.rules import Call, Rule
 from wavelift.localcloud.model.cloud import Cloud
+from wavelift.localcloud.rpc import resources
 from wavelift.localcloud.states import Status
 
 FILES = {"d": "disk", "s": "snapshot"}
-PLACES = frozenset({"RegionId", "ZoneId"})
 
 
 class TransitionFailed(Exception):
@@ -77,13 +76,16 @@ class Faults(Book):
         self, product: str, action: str, parameters: Mapping[str, str], request_id: str
     ) -> AbstractContextManager[None]:
         """The same for an action of the RPC kind."""
-        service: Service = "sts" if product == "Sts" else "ecs"
-        return self.around(lambda: Call(service, action, resources_of(parameters), parameters, request_id))
+        if product == "Sts":
+            return self.around(lambda: Call("sts", action, (), parameters, request_id))
+        return self.around(
+            lambda: Call("ecs", action, tuple(resources.ids(action, parameters)), parameters, request_id)
+        )
 
     def around_operation(self, operation: str, bucket: str, key: str, request_id: str) -> AbstractContextManager[None]:
         """The same for an operation on a bucket or an object."""
-        resources = (f"{bucket}/{key}" if key else bucket,) if bucket else ()
-        return self.around(lambda: Call("oss", operation, resources, request_id=request_id))
+        named = (f"{bucket}/{key}" if key else bucket,) if bucket else ()
+        return self.around(lambda: Call("oss", operation, named, request_id=request_id))
 
     def _possible(self, rule: Rule) -> bool:
         return not isinstance(rule.fault, Stale) or self._history.changed_within(rule.fault.seconds)
@@ -116,24 +118,3 @@ class Faults(Book):
 
         if self.take("copy", Call("ecs", resources=(identifier,)), possible):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), identifier)
-
-
-def resources_of(parameters: Mapping[str, str]) -> tuple[str, ...]:
-    """Every id that an ECS request names: DiskId, DiskIds as a JSON list, InstanceId.1, ResourceId.2."""
-    found: list[str] = []
-    for name, value in sorted((name, value) for name, value in parameters.items() if name not in PLACES):
-        last = [part for part in name.split(".") if not part.isdigit()][-1:]
-        if last and last[0].endswith("Id"):
-            found.append(value)
-        elif last and last[0].endswith("Ids"):
-            found += _listed(value)
-    return tuple(found)
-
-
-def _listed(value: str) -> list[str]:
-    """A JSON list, or one member of SecurityGroupIds.N."""
-    try:
-        names = json.loads(value)
-    except ValueError:
-        return [value]
-    return [str(name) for name in names] if isinstance(names, list) else [value]

@@ -26,6 +26,7 @@ class Specification:
     required: tuple[str, ...]
     typed: Mapping[str, re.Pattern[str]]  # by name with N for every index: DataDisk.N.Size
     lists: frozenset[str]
+    names: frozenset[str]  # of all, lists and their members too
 
 
 def check(action: str, parameters: Mapping[str, str]) -> None:
@@ -52,6 +53,12 @@ def _general(name: str, lists: frozenset[str]) -> str:
     return ".".join(parts)
 
 
+def has(action: str, name: str) -> bool:
+    """Does the action have this parameter? Raises InvalidParameter for an index that is none."""
+    specification = of(action)
+    return _general(name, specification.lists) in specification.names
+
+
 def known(action: str) -> bool:
     return hasattr(models, f"{action}Request")
 
@@ -63,12 +70,13 @@ def of(action: str) -> Specification:
     required = tuple(names[field] for field in _REQUIRED.findall(inspect.getsource(model.__init__)))
     typed: dict[str, re.Pattern[str]] = {}
     lists: set[str] = set()
-    for name, kind in _flat(model):
+    flat = list(_flat(model))
+    for name, kind in flat:
         if kind is list:
             lists.add(name)
         elif kind in PATTERNS:
             typed[name] = PATTERNS[kind]
-    return Specification(required, typed, frozenset(lists))
+    return Specification(required, typed, frozenset(lists), frozenset(name for name, _ in flat))
 
 
 def _flat(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
