@@ -137,6 +137,30 @@ def test_a_download_that_is_not_finished(oss: Any, line: Connection, name: str) 
     wait_for_files(oss, before + 1)
 
 
+@pytest.mark.parametrize(
+    "query, headers",
+    [
+        ("?response-content-disposition=a%0Ab", {}),
+        ("", {"Range": "bytes=5-", "x_oss_range_behavior": "standard"}),
+        ("", {"Range": f"bytes=0-{'9' * 5000}"}),
+    ],
+)
+def test_a_download_that_is_refused_keeps_no_file(
+    oss: Any, line: Connection, name: str, query: str, headers: dict[str, str]
+) -> None:
+    bucket, before = oss.bucket(name), files(oss)
+    bucket.put_object("a", b"12345")
+    bucket.put_object_acl("a", "public-read")
+    line.putrequest("GET", f"/{name}/a{query}")
+    for header, value in headers.items():
+        line.putheader(header.replace("_", "-"), value)
+    line.endheaders()
+    response = line.getresponse()
+    assert response.status < 500 and response.read()
+    bucket.delete_object("a")
+    assert files(oss) == before
+
+
 @pytest.mark.parametrize("change", ["replace", "delete"])
 def test_a_download_is_not_disturbed(oss: Any, name: str, change: str) -> None:
     bucket, content = oss.bucket(name), os.urandom(20_000_000)

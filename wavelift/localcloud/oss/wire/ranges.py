@@ -4,7 +4,7 @@ import re
 
 from wavelift.localcloud.oss.errors import OssError
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)(?:,.*)?")
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})(?:,.*)?")
 
 
 def parse_range(header: str, size: int, standard: bool) -> tuple[int, int] | None:

@@ -65,12 +65,12 @@ def get_object(call: Call) -> Reply:
     request = call.request
     found, reader = call.store.objects.open(call.bucket, call.key, headers.conditions(request.headers))
     try:
+        said = headers.describe(found, request) | headers.overrides(request)
         standard = request.header("x-oss-range-behavior") == "standard"
         span = parse_range(request.header("range"), found.size, standard)
-    except OssError:
+    except BaseException:
         reader.close()
         raise
-    said = headers.describe(found, request) | headers.overrides(request)
     if span is None:
         return Reply(200, said, content=(reader, 0, found.size))
     said.pop("Content-MD5", None)
