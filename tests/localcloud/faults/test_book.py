@@ -84,11 +84,11 @@ def test_what_a_rule_selects(fields: dict[str, Any], selected: list[bool]) -> No
 
 def test_every_rule_counts_and_the_first_wins_its_slot() -> None:
     late, reset = rule("late", {"kind": "delay", "seconds": 1}), rule("reset")
-    book = Book([late, rule("drop", {"kind": "drop-reply"}, calls=[2]), reset])
+    book = Book([late, rule("busy", {"kind": "throttle"}, calls=[2]), reset])
     taken = [[winner.id for winner in book.take("request", call())] for _ in range(2)]
-    assert taken == [["late", "reset"], ["late", "drop"]]
-    assert book.counter("reset") == Counter(2, 1) and book.counter("drop") == Counter(2, 1)
-    assert [entry.rule for entry in book.log()] == ["late", "reset", "late", "drop"]
+    assert taken == [["late", "reset"], ["late", "busy"]]
+    assert book.counter("reset") == Counter(2, 1) and book.counter("busy") == Counter(2, 1)
+    assert [entry.rule for entry in book.log()] == ["late", "reset", "late", "busy"]
 
 
 def test_no_read_lags_that_does_not_happen() -> None:

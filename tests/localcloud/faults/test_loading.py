@@ -114,4 +114,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_the_example_shows_every_point_where_a_fault_can_happen() -> None:
-    assert {rule.fault.point for rule in load(EXAMPLE)} == {"request", "reply", "transition", "copy"}
+    assert {rule.fault.point for rule in load(EXAMPLE)} == {"request", "done", "reply", "transition", "copy"}

@@ -150,9 +150,8 @@ class Book:
             spent = rule.times is not None and counter.injected >= rule.times
             if not spent and rule.due(counter.selected):
                 slots.setdefault(rule.fault.slot, rule)
-        outcome = slots.get("outcome")
-        if outcome is not None and not outcome.fault.carried_out:
-            slots.pop("lag", None)
+        if "outcome" in slots:
+            slots.pop("lag", None)  # there will be no reading
         return list(slots.values())
 
     def _injected(self, rule: Rule, call: Call) -> Injected:

@@ -64,13 +64,15 @@ class Faults(Book):
             else:
                 exchange.outcome = fault
                 exchange.headers = headers_of(fault, call.service)
-        if exchange.outcome is not None and not exchange.outcome.carried_out:
+        if exchange.outcome is not None:
             raise error_of(exchange.outcome, call.service)
         token = AS_OF.set(moment)
         try:
             yield
         finally:
             AS_OF.reset(token)
+        for rule in self.take("done", call):
+            exchange.outcome = rule.fault
 
     def around_action(
         self, product: str, action: str, parameters: Mapping[str, str], request_id: str

@@ -15,8 +15,9 @@ from wavelift.localcloud.states import (
 )
 
 Service = Literal["ecs", "oss", "sts"]
-# Where a fault happens: around the action, in the reply to it, at the end of a passing state, in a copy of a disk.
-Point = Literal["request", "reply", "transition", "copy"]
+# Where a fault happens: before the action, once it is carried out, in the reply to it, at the end of a passing state,
+# in a copy of a disk.
+Point = Literal["request", "done", "reply", "transition", "copy"]
 # Of each slot a call takes one fault at most.
 Slot = Literal["outcome", "delay", "lag", "crc", "body", "pace"]
 
@@ -31,8 +32,6 @@ class Fault(BaseModel):
     services: ClassVar[frozenset[Service]] = EVERYWHERE
     point: ClassVar[Point] = "request"
     slot: ClassVar[Slot] = "outcome"
-    # Does the action happen all the same?
-    carried_out: ClassVar[bool] = False
     # The only action it can spoil.
     only: ClassVar[str] = ""
 
@@ -92,9 +91,9 @@ class Reset(Fault):
 
 
 class DropReply(Fault):
-    """The action is carried out, then the connection ends without a reply."""
+    """The action is carried out, then the connection ends without a reply. What is refused is replied to."""
 
-    carried_out = True
+    point = "done"
     kind: Literal["drop-reply"]
 
 
@@ -102,7 +101,6 @@ class Delay(Fault):
     """The action is carried out at once and answered late."""
 
     slot = "delay"
-    carried_out = True
     kind: Literal["delay"]
     seconds: float = Field(gt=0, le=3600)
 
@@ -112,7 +110,6 @@ class Stale(Fault):
 
     services = ECS
     slot = "lag"
-    carried_out = True
     kind: Literal["stale"]
     seconds: float = Field(gt=0, le=3600)
 
