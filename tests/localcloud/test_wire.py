@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import http.client
 import re
 import time
 import uuid
@@ -203,3 +204,16 @@ def test_a_reply_does_not_wait_for_an_acknowledgement(ecs: Any) -> None:
 
     with httpx.Client(trust_env=False) as client:
         assert min(one(client) for _ in range(20)) < 0.02
+
+
+def test_a_body_that_nothing_can_need_is_not_waited_for(ecs: Any) -> None:
+    host, _, port = ecs.endpoint.partition(":")
+    line = http.client.HTTPConnection(host, int(port), timeout=20)
+    line.putrequest("POST", "/?Action=DescribeRegions&Version=2014-05-26&Format=JSON")
+    line.putheader("Content-Length", str(400 << 20))
+    line.endheaders()
+    line.send(bytes((1 << 20) + 1))
+    response = line.getresponse()
+    error = response.read().decode()
+    line.close()
+    assert response.status == 413 and "RequestEntityTooLarge" in error

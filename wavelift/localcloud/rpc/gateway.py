@@ -3,7 +3,7 @@
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from starlette.concurrency import run_in_threadpool
@@ -19,6 +19,8 @@ from wavelift.localcloud.rpc.request import Request
 from wavelift.localcloud.rpc.signatures import Authenticator
 
 LOG = logging.getLogger(__name__)
+
+LARGEST = 1 << 20
 
 Handler = Callable[[Credential, Mapping[str, str]], Mapping[str, Any]]
 
@@ -53,14 +55,19 @@ class Gateway:
             path=scope["path"],
             query=scope["query_string"].decode("ascii", "replace"),
             headers=dict(http.headers),
-            body=await http.body(),
+            body=b"",
         )
-        answer = await run_in_threadpool(self.answer, request)
+        try:
+            request = replace(request, body=await _body(http))
+        except ApiError as refusal:
+            answer = _refuse(request, formats.default(request), "Ecs", _new_identifier(), refusal)
+        else:
+            answer = await run_in_threadpool(self.answer, request)
         headers = {"x-acs-request-id": answer.request_id, "content-type": answer.media}
         await Response(answer.body, answer.status, headers)(scope, receive, send)
 
     def answer(self, request: Request) -> Answer:
-        identifier = str(uuid.uuid4()).upper()
+        identifier = _new_identifier()
         form, product = formats.default(request), "Ecs"
         try:
             form = formats.wanted(request)
@@ -78,8 +85,7 @@ class Gateway:
         except Exception:
             LOG.exception("request %s failed", identifier)
             refusal = ApiError("InternalError", "The request processing has failed due to some unknown error.", 500)
-        host = request.headers.get("host", "")
-        return Answer(refusal.status, formats.failure(form, product, identifier, host, refusal), form.value, identifier)
+        return _refuse(request, form, product, identifier, refusal)
 
     def _service(self, request: Request) -> Service:
         if request.path != "/":
@@ -89,3 +95,22 @@ class Gateway:
         if request.version not in self._services:
             raise unfit("Version")
         return self._services[request.version]
+
+
+def _new_identifier() -> str:
+    return str(uuid.uuid4()).upper()
+
+
+async def _body(http: HttpRequest) -> bytes:
+    """Nobody has said who they are yet: no more is kept of it than a request can need."""
+    body = bytearray()
+    async for part in http.stream():
+        body += part
+        if len(body) > LARGEST:
+            raise ApiError("RequestEntityTooLarge", f"A request has at most {LARGEST} bytes.", 413)
+    return bytes(body)
+
+
+def _refuse(request: Request, form: formats.Format, product: str, identifier: str, refusal: ApiError) -> Answer:
+    host = request.headers.get("host", "")
+    return Answer(refusal.status, formats.failure(form, product, identifier, host, refusal), form.value, identifier)
