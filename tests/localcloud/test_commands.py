@@ -190,7 +190,7 @@ def test_commands_go_on_after_a_restart(tmp_path: Path, ecs: Any) -> None:
         instance = tx.get(Instance, host)
     assert instance is not None
     # As if killed: the instance goes on.
-    cloud.cloud.instances.shut_down = lambda: None  # type: ignore[method-assign]
+    cloud.cloud.instances.shut_down = lambda _: None  # type: ignore[method-assign]
     cloud.stop()
     gate.touch()
     with LocalCloud(state, {"K": "S"}, options) as cloud:

@@ -12,9 +12,12 @@ import httpx
 import pytest
 from alibabacloud_ecs20140526 import models
 
+from wavelift.localcloud.entities import Instance
+from wavelift.localcloud.faults.rules import Rule
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.runtimes import processes
 from wavelift.localcloud.server import LocalCloud
+from wavelift.localcloud.states import InstanceStatus
 
 WEB = """#!/bin/sh
 echo "$INSTANCE_ID at $INSTANCE_ADDRESS in $PWD"
@@ -139,6 +142,67 @@ def test_a_killed_instance_is_noticed(ecs: Any, host: str) -> None:
     assert ecs.call("describe_instance_status", instance_id=[host])["InstanceStatuses"]["InstanceStatus"] == [
         {"InstanceId": host, "Status": "Stopped"}
     ]
+
+
+def fails(server: LocalCloud, state: str) -> None:
+    """The next instance that is in this state."""
+    fault = {"kind": "failed-transition", "of": "instance", "state": state}
+    server.faults.add([Rule.model_validate({"fault": fault, "times": 1})])
+
+
+def test_a_reboot_that_fails_leaves_nothing_running(ecs: Any, server: LocalCloud, host: str) -> None:
+    fails(server, "Starting")
+    ecs.call("reboot_instance", instance_id=host)
+    ecs.wait(ecs.instance, host, "Stopped")
+    assert not processes.marked(host)
+    ecs.call("start_instance", instance_id=host)
+    ecs.wait(ecs.instance, host, "Running")
+
+
+def test_no_process_outlives_the_cloud(ecs: Any, tmp_path: Path) -> None:
+    """Not even one that the state knows nothing of."""
+    with LocalCloud(tmp_path, {"K": "S"}, Options(host_instances=True, grace=1.0)) as server:
+        host = type(ecs)(server.endpoint, "K", "S").run_host()
+        with server.cloud.store.transaction() as tx:
+            instance = tx.get(Instance, host)
+            assert instance is not None
+            instance.become(InstanceStatus.STOPPED)
+            instance.pid = instance.ticks = 0
+            tx.put(instance)
+    assert not processes.marked(host)
+
+
+def test_nobody_waits_for_a_reboot(ecs: Any, tmp_path: Path) -> None:
+    with LocalCloud(tmp_path, {"K": "S"}, Options(host_instances=True)) as server:
+        mine = type(ecs)(server.endpoint, "K", "S")
+        host = mine.run_host("#!/bin/bash\ntrap 'echo asked' TERM\necho ready\nwhile true; do sleep 0.1; done")
+        mine.wait_console(host, "ready")
+        disk_id = mine.new_disk()
+        mine.attach(disk_id, host)
+        before = set(processes.marked(host))
+        mine.call("reboot_instance", instance_id=host)
+        mine.wait_console(host, "asked")
+        with mine.refused("IncorrectDiskStatus", 403):
+            mine.call("delete_disk", disk_id=disk_id)
+        with mine.refused("IncorrectInstanceStatus", 403):
+            mine.call("create_snapshot", disk_id=disk_id)
+        left = before & set(processes.marked(host))
+        assert left  # it is still being waited for
+        processes.send(list(left), signal.SIGKILL)
+        mine.wait(mine.instance, host, "Running")
+
+
+def test_an_instance_whose_disks_cannot_be_made_is_gone(ecs: Any, server: LocalCloud) -> None:
+    fails(server, "Pending")
+    before = ecs.call("describe_disks")["TotalCount"]
+    order = {"private_ip_address": "172.16.0.77", "client_token": "no-disks"}
+    first = ecs.run("host-linux", "exec sleep 600", **order)
+    ecs.wait(ecs.instance, first, "gone")
+    assert ecs.call("describe_disks")["TotalCount"] == before
+    again = ecs.run("host-linux", "exec sleep 600", **order)
+    assert again != first
+    ecs.wait(ecs.instance, again, "Running")
+    ecs.release(again)
 
 
 def test_client_token_and_dry_run(ecs: Any) -> None:

@@ -147,9 +147,9 @@ class Engine:
             if after is None:
                 tx.remove(entity)
                 tx.forget(entity.id)
-                return
-            entity.become(after)
-            tx.put(entity)
+            else:
+                entity.become(after)
+                tx.put(entity)
             if task.finish is not None:
                 task.finish(tx, entity, failed)
             # `finish` may have changed it, chosen another end, or begun something itself.

@@ -77,7 +77,7 @@ PASSAGES: dict[Status, Passage] = {
     SnapshotStatus.PROGRESSING: Passage(SnapshotStatus.ACCOMPLISHED, SnapshotStatus.FAILED, 0.3, 45),
     ImageStatus.CREATING: Passage(ImageStatus.AVAILABLE, ImageStatus.CREATE_FAILED, 0.3, 60),
     TaskStatus.PROCESSING: Passage(TaskStatus.FINISHED, TaskStatus.FAILED, 0.3, 60),
-    InstanceStatus.PENDING: Passage(InstanceStatus.STARTING, InstanceStatus.STOPPED, 0.1, 5),
+    InstanceStatus.PENDING: Passage(InstanceStatus.STARTING, None, 0.1, 5),
     InstanceStatus.STARTING: Passage(InstanceStatus.RUNNING, InstanceStatus.STOPPED, 0.1, 15),
     InstanceStatus.STOPPING: Passage(InstanceStatus.STOPPED, InstanceStatus.STOPPED, 0.1, 10),
 }

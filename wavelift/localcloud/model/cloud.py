@@ -44,6 +44,7 @@ from wavelift.localcloud.volume import Volume
 LOG = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.25
+LOCK = "lock"
 
 
 class StateInUse(Exception):
@@ -52,11 +53,33 @@ class StateInUse(Exception):
         self.state = state
 
 
+class SharedFolder(Exception):
+    """The state would lie open to others, and the folder is not one to be closed."""
+
+    def __init__(self, state: Path, reason: str) -> None:
+        super().__init__(f"{state} {reason}; name a folder of your own for the state, a new or an empty one")
+        self.state = state
+
+
+def private(state: Path) -> Path:
+    """Made if need be, and closed to others: who reads the seal in it can make keys. Raises SharedFolder."""
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state = state.resolve()
+    status = state.stat()
+    if status.st_uid != os.getuid():
+        raise SharedFolder(state, "belongs to somebody else")
+    if status.st_mode & 0o077:
+        # Not /tmp, nor a home: others may have business there.
+        if not (state / LOCK).exists() and any(state.iterdir()):
+            raise SharedFolder(state, "is open to others and holds other things")
+        state.chmod(0o700)
+    return state
+
+
 class Cloud:
     def __init__(self, state: Path, options: Options) -> None:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        state = state.resolve()
-        self._claim = (state / "lock").open("w")
+        state = private(state)
+        self._claim = (state / LOCK).open("w")
         try:
             fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -135,7 +158,7 @@ class Cloud:
         self._converter.close()
         self.engine.stop()
         self.machines.hurry.clear()
-        self.instances.shut_down()
+        self.instances.shut_down(self._children.instances())
         shutil.rmtree(self._sockets, ignore_errors=True)
         self.objects.close()
         self.store.close()

@@ -101,6 +101,8 @@ class Disks:
     @staticmethod
     def _made(tx: Transaction, entity: Moving, failed: bool) -> None:
         """A new system disk is its instance's from the start."""
+        if failed:
+            return
         disk = find(tx, Disk, entity.id)
         if disk.instance:
             disk.become(DiskStatus.IN_USE)

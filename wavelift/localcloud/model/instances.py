@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from wavelift.localcloud.model.context import Context, disk_lock, find, instance
 from wavelift.localcloud.model.disks import Disks, check_not_being_copied, disks_of, let_go, wrong_instance_status
 from wavelift.localcloud.model.network import open_ports
 from wavelift.localcloud.model.orders import InstanceOrder, Made, prepare
-from wavelift.localcloud.runtimes.processes import alive
+from wavelift.localcloud.runtimes.processes import alive, end
 from wavelift.localcloud.states import DiskStatus, InstanceStatus
 from wavelift.localcloud.store import Token, Transaction
 
@@ -77,18 +77,20 @@ class Instances:
             self._disks.make_file(disk)
 
     def _made_disks(self, tx: Transaction, entity: Moving, failed: bool) -> None:
+        disks = disks_of(tx, entity.id)
+        if failed:
+            for disk in disks:
+                self._disks.release(tx, disk)
+            return
         instance = find(tx, Instance, entity.id)
         if instance.begins_stopped:
             instance.become(InstanceStatus.STOPPED)
             tx.put(instance)
-        for disk in disks_of(tx, entity.id):
-            if failed:
-                self._disks.release(tx, disk)
-            else:
-                disk.status = DiskStatus.IN_USE
-                disk.ever_attached = True
-                disk.attached_at = time.time()
-                tx.put(disk)
+        for disk in disks:
+            disk.status = DiskStatus.IN_USE
+            disk.ever_attached = True
+            disk.attached_at = time.time()
+            tx.put(disk)
 
     def _request(self, identifiers: Sequence[str], dry_run: bool, ask: Ask, token: Token | None = None) -> list[Moved]:
         """All of them or none."""
@@ -124,15 +126,19 @@ class Instances:
         with self._context.store.transaction() as tx:
             instance = find(tx, Instance, identifier)
             names = [disk_lock(disk.id) for disk in disks_of(tx, identifier)]
+        runtime = self._context.runtime(instance)
+        if instance.reboot:
+            # Nobody who asks about a disk waits for as long as the instance takes to shut down.
+            with self._context.locks.hold(instance_lock(identifier)):
+                runtime.stop(instance, self._grace(instance))
         # A snapshot that is being taken of a disk ends before the disk is written again.
         with self._context.locks.hold_all([*names, instance_lock(identifier)]):
             with self._context.store.transaction() as tx:
                 attached = [d for d in disks_of(tx, identifier) if d.status is not DiskStatus.DETACHING]
                 ports = open_ports(tx, instance.groups)
-            runtime = self._context.runtime(instance)
             if alive(instance.pid, instance.ticks) and not instance.reboot:
                 return
-            runtime.stop(instance, self._grace(instance) if instance.reboot else 0)
+            runtime.stop(instance, 0)
             pid, ticks = runtime.start(instance, attached, ports)
             with self._context.store.transaction() as tx:
                 instance = find(tx, Instance, identifier)
@@ -143,7 +149,10 @@ class Instances:
         instance = find(tx, Instance, entity.id)
         instance.started_at = time.time()
         if failed:
+            # It may run all the same: it was not stopped for its reboot, or runs and that could not be written down.
+            end(instance.id, 0)
             instance.pid = instance.ticks = 0
+            instance.reboot = False
         tx.put(instance)
 
     def stop(self, identifiers: Sequence[str], force: bool, dry_run: bool) -> list[Moved]:
@@ -238,10 +247,13 @@ class Instances:
             self._context.runtime(instance).thaw(instance)
             LOG.info("%s still runs as process %d", instance.id, instance.pid)
 
-    def shut_down(self) -> None:
-        """The cloud ends: every instance is stopped, with a short grace, all at once."""
+    def shut_down(self, marked: Container[str]) -> None:
+        """The cloud ends: every instance is stopped, with a short grace, all at once.
+
+        `marked` are those that have processes, whatever is known of them.
+        """
         with self._context.store.transaction() as tx:
-            running = [i for i in tx.all(Instance) if alive(i.pid, i.ticks)]
+            running = [i for i in tx.all(Instance) if i.id in marked or alive(i.pid, i.ticks)]
         if running:
             with ThreadPoolExecutor(max_workers=len(running)) as pool:
                 list(pool.map(self._shut_down, running))

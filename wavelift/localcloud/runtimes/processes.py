@@ -46,9 +46,13 @@ class Children:
         # One that has already ended keeps its number until it is collected, so its ticks are nobody else's.
         return process.pid, ticks if ticks is not None else -1
 
+    def instances(self) -> set[str]:
+        """Those that processes run for, whether they are known or not."""
+        return instances_of(self._owner)
+
     def end_strays(self, known: Container[str]) -> None:
         """What still runs for instances that are not known (any more): the state folder was made anew."""
-        for instance in instances_of(self._owner):
+        for instance in self.instances():
             if instance not in known:
                 LOG.warning("%s is unknown here and still runs: it is ended", instance)
                 end(instance, 0)
