@@ -1,12 +1,15 @@
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alibabacloud_ecs20140526 import models
+from alibabacloud_tea_openapi.exceptions import ServerException
 
 from wavelift.localcloud.accounts import ACCOUNT
+from wavelift.localcloud.faults.rules import Rule
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.server import LocalCloud
 
@@ -245,6 +248,8 @@ def test_refused_images(ecs: Any, snapshot: str, big_snapshot: str) -> None:
         make(system, mapping(snapshot, device="/dev/xvda", disk_type="data"))
     with ecs.refused("InvalidParameter", 400):
         make(mapping(snapshot, device="/dev/sda", disk_type="system"))
+    with ecs.refused("InvalidParameter", 400):
+        make(system, *[models.CreateImageRequestDiskDeviceMapping(disk_type="data", size=20)] * 26)
     for field, value in (("boot_mode", "Coreboot"), ("platform", "Minix"), ("architecture", "arm64")):
         code = "".join(part.capitalize() for part in field.split("_"))
         with ecs.refused(f"Invalid{code}.Malformed", 400):
@@ -293,6 +298,39 @@ def test_an_image_with_data_disks_orders_them(ecs: Any, snapshot: str, state: Pa
     assert len(image["DiskDeviceMappings"]["DiskDeviceMapping"]) == 3
     ecs.release(instance)
     assert ecs.call("describe_disks", instance_id=instance)["TotalCount"] == 0
+
+
+def test_the_same_request_again_waits_for_the_first(ecs: Any, server: LocalCloud, snapshot: str) -> None:
+    order = models.CreateInstanceRequestSystemDisk(size=1, category="cloud_essd", performance_level="PL0")
+    place = {"v_switch_id": "vsw-local-a", "security_group_id": "sg-local-default", "system_disk": order}
+    machine = ecs.call("create_instance", image_id=ecs.new_image(snapshot), instance_type="ecs.c7.large", **place)
+    instance = str(machine["InstanceId"])
+    ecs.wait(ecs.instance, instance, "Stopped")
+    (disk,) = ecs.call("describe_disks", instance_id=instance)["Disks"]["Disk"]
+    locks = server.cloud.snapshots._context.locks
+    server.faults.add([Rule.model_validate({"fault": {"kind": "disk-full", "of": "snapshot"}, "times": 1})])
+
+    def make() -> str:
+        return str(ecs.call("create_image", instance_id=instance, client_token="again")["ImageId"])
+
+    def users() -> int:
+        return locks._locks.get(f"disk {disk['DiskId']}", (None, 0))[1]
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            with locks.hold(f"instance {instance}"):
+                first = pool.submit(make)
+                while not ecs.call("describe_snapshots", disk_id=disk["DiskId"])["TotalCount"]:
+                    assert not first.done()
+                second = pool.submit(make)
+                while users() < 2 and not second.done():
+                    time.sleep(0.01)
+            with pytest.raises(ServerException):
+                first.result(10)
+            ecs.wait(ecs.image, second.result(10), "Available")
+    finally:
+        server.faults.reset()
+    ecs.release(instance)
 
 
 def test_a_system_disk_is_not_smaller_than_the_image(ecs: Any, host: str) -> None:

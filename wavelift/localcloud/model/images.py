@@ -91,6 +91,8 @@ class Images:
         return image
 
     def _from_mappings(self, tx: Transaction, mappings: Sequence[Mapping]) -> list[ImageDevice]:
+        if len(mappings) > 1 + DATA_DISKS:
+            raise invalid("DiskDeviceMapping", f"An image has at most {DATA_DISKS} data disks.")
         devices: list[ImageDevice] = []
         for mapping in mappings:
             if mapping.snapshot is None:
@@ -119,8 +121,6 @@ class Images:
             raise invalid(f"{where}.Device", f"The system disk is {SYSTEM_DEVICE}.")
         if len(set(names)) != len(names):
             raise invalid(f"{where}.Device", "No two disks can have one device name.")
-        if len(devices) - 1 > DATA_DISKS:
-            raise invalid(where, f"An image has at most {DATA_DISKS} data disks.")
 
     @staticmethod
     def _from_snapshot(tx: Transaction, identifier: str) -> ImageDevice:
@@ -132,8 +132,6 @@ class Images:
     def _from_instance(self, order: ImageOrder, instance_id: str, token: Token | None) -> str:
         """Snapshots all its disks at one point in time first."""
         with self._context.store.transaction() as tx:
-            if (known := tx.recall(token)) is not None:
-                return known
             names = [disk_lock(disk.id) for disk in disks_of(tx, instance_id)]
         with self._context.locks.hold_all(names):
             with self._context.store.transaction() as tx:
