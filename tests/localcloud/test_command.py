@@ -1,10 +1,12 @@
 import argparse
 import importlib
 import json
+import os
 import re
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +118,45 @@ def test_given_only_a_state_folder_it_says_how_to_use_it(tmp_path: Path) -> None
         assert secure.status_code == 403
         assert httpx.get(f"http://{ready['admin_endpoint']}/rules", trust_env=False).status_code == 401
         assert cloud.end()[0] == 0
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("kept", [[], ["lock", "state.sqlite"]])
+def test_a_state_folder_is_closed_to_others(tmp_path: Path, kept: list[str]) -> None:
+    """Who reads the seal in it can make keys."""
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o755)
+    for name in kept:
+        (state / name).touch()
+    with Started(state) as cloud:
+        assert cloud.ready and mode(state) == 0o700
+
+
+def test_a_folder_with_other_things_stays_open(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o755)
+    (shared / "letter").touch()
+    with Started(shared) as cloud:
+        assert cloud.ready == {}
+        status, words = cloud.end()
+    assert (status, mode(shared), [each.name for each in shared.iterdir()]) == (1, 0o755, ["letter"])
+    assert words.startswith(f"wavelift localcloud: {shared} is open to others and holds other things; name a folder")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives folders away")
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    os.chown(foreign, 65534, 65534)
+    with Started(foreign) as cloud:
+        status, words = cloud.end()
+    assert (status, list(foreign.iterdir())) == (1, [])
+    assert words.startswith(f"wavelift localcloud: {foreign} belongs to somebody else; name a folder")
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

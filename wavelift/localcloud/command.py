@@ -13,7 +13,7 @@ from pathlib import Path
 from wavelift.localcloud.entities import REGION
 from wavelift.localcloud.faults.admin import TOKEN_FILE
 from wavelift.localcloud.faults.loading import RulesError, load
-from wavelift.localcloud.model.cloud import StateInUse
+from wavelift.localcloud.model.cloud import SharedFolder, StateInUse, private
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.server import LocalCloud
 from wavelift.localcloud.states import Profile
@@ -92,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        state = args.state.resolve()
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state = private(args.state)
         keys = dict(args.access_key) or kept_key(state)
         faults = load(args.faults) if args.faults else []
         local = LocalCloud(
@@ -105,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
             admin_listen=args.admin_listen,
             faults=faults,
         )
-    except (StateInUse, OSError, RulesError) as error:
+    except (SharedFolder, StateInUse, OSError, RulesError) as error:
         print(f"wavelift localcloud: {error}", file=sys.stderr)
         return 1
     local.start()
