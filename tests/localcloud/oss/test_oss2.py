@@ -415,6 +415,22 @@ def test_what_is_not_there_says_so(bucket: oss2.Bucket, call: str) -> None:
     refused(lambda: bucket.delete_object_versions(versions), 501, "NotImplemented")
 
 
+@pytest.mark.parametrize("header", ["x-oss-server-side-encryption", "x-oss-callback"])
+def test_what_a_header_asks_for_is_done_or_refused(bucket: oss2.Bucket, header: str) -> None:
+    for call in (
+        lambda: bucket.put_object("a", b"x", headers={header: "AES256"}),
+        lambda: bucket.append_object("a", 0, b"x", headers={header: "AES256"}),
+        lambda: bucket.init_multipart_upload("a", headers={header: "AES256"}),
+    ):
+        assert refused(call, 501, "NotImplemented")["ArgumentName"] == header
+    assert not bucket.object_exists("a")
+
+
+def test_a_version_is_not_copied(bucket: oss2.Bucket) -> None:
+    bucket.put_object("a", b"x")
+    refused(lambda: bucket.copy_object(bucket.bucket_name, "a", "b", params={"versionId": "v"}), 501, "NotImplemented")
+
+
 def test_under_a_name_of_its_own(oss: Any, name: str) -> None:
     """Virtual hosts: the SDK asks the emulator as its proxy for the host that would be OSS's."""
     session = oss2.Session()

@@ -53,6 +53,23 @@ def test_what_is_not_there(line: str) -> None:
         operation(line)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_oss_server_side_encryption": "AES256"},
+        {"x_oss_server_side_data_encryption": "SM4"},
+        {"x_oss_callback": "e30="},
+        {"x_amz_server_side_encryption_customer_algorithm": "AES256"},
+    ],
+)
+def test_what_headers_ask_for_is_not_there(headers: dict[str, str]) -> None:
+    for line in ("PUT /b/k", "POST /b/k?uploads"):
+        with pytest.raises(OssError, match="NotImplemented"):
+            operation(line, **headers)
+    with pytest.raises(OssError, match="NotImplemented"):
+        operation("PUT /b/k?x-amz-server-side-encryption=AES256")
+
+
 def test_every_operation_has_a_name_of_its_own() -> None:
     tables = (SERVICE, BUCKET, OBJECT)
     names = [operation.name for table in tables for routes in table.values() for _, operation in routes]

@@ -151,8 +151,11 @@ def conditions(headers: Mapping[str, str], prefix: str = "") -> Check:
 def copy_source(request: Request) -> tuple[str, str]:
     """Bucket and key. The header has the key encoded, with or without a slash in front."""
     header = request.special("copy-source")
+    path, asks, _ = header.partition("?")
+    if asks:
+        raise OssError("NotImplemented", ArgumentName=f"{request.prefix}copy-source")
     try:
-        decoded = unquote_to_bytes(header.partition("?")[0].encode("latin-1")).decode()
+        decoded = unquote_to_bytes(path.encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise invalid_argument(f"{request.prefix}copy-source", header) from None
     bucket, _, key = decoded.removeprefix("/").partition("/")

@@ -4,7 +4,7 @@ from wavelift.localcloud.oss.errors import OssError
 from wavelift.localcloud.oss.wire.calls import Operation
 from wavelift.localcloud.oss.wire.operations import buckets, listings, objects, uploads
 from wavelift.localcloud.oss.wire.request import Request
-from wavelift.localcloud.oss.wire.subresources import REFUSED
+from wavelift.localcloud.oss.wire.subresources import REFUSED, REFUSED_HEADERS
 
 Table = dict[str, tuple[tuple[str, Operation], ...]]
 
@@ -60,7 +60,9 @@ COPIES = {objects.PUT_OBJECT.name: objects.COPY_OBJECT, uploads.UPLOAD_PART.name
 
 def route(request: Request) -> Operation:
     table = OBJECT if request.key else BUCKET if request.bucket else SERVICE
-    refused = next((name for name, _ in request.query if name in REFUSED), None)
+    names = [name for name, _ in request.query]
+    refused = next((name for name in names if name in REFUSED), None)
+    refused = refused or next((name for name in (*request.headers, *names) if name.startswith(REFUSED_HEADERS)), None)
     if refused is not None:
         raise OssError("NotImplemented", ArgumentName=refused)
     given = {""} | {name for name, _ in request.query} | {f"{name}={value}" for name, value in request.query}

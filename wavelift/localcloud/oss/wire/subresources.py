@@ -1,4 +1,7 @@
-"""The query parameters that are part of what a request is about. Signature 1 covers them and no others."""
+"""The query parameters that are part of what a request is about, and the headers that ask for what is not here.
+
+Signature 1 covers these parameters and no others.
+"""
 
 
 def names(text: str) -> frozenset[str]:
@@ -28,5 +31,15 @@ IGNORED = names("""
     x-oss-ac-forward-allow x-oss-ac-source-ip x-oss-ac-subnet-mask x-oss-ac-vpc-id x-oss-access-point-name
     x-oss-request-payer x-oss-traffic-limit
 """)
+
+# Beginnings of headers, which a URL may carry as parameters. Who asks for encryption must not believe to have it.
+REFUSED_HEADERS = (
+    "x-amz-object-lock-",
+    "x-amz-server-side-encryption",
+    "x-amz-website-redirect-location",
+    "x-oss-callback",
+    "x-oss-object-worm-",
+    "x-oss-server-side-",
+)
 
 SUBRESOURCES = HANDLED | REFUSED | IGNORED
