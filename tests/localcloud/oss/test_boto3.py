@@ -183,6 +183,15 @@ def test_under_a_name_of_its_own(oss: Any, name: str) -> None:
     refused(lambda: s3.get_object(Bucket=name, Key=NAME), 403, "SecondLevelDomainForbidden")
 
 
+def test_a_url_with_a_name_in_another_script(s3: Any, name: str) -> None:
+    s3.put_object(Bucket=name, Key=NAME, Body=b"x")
+    wanted = {"Bucket": name, "Key": NAME, "ResponseContentDisposition": "attachment; filename=\u62a5\u544a é.pdf"}
+    response = httpx.get(s3.generate_presigned_url("get_object", wanted), trust_env=False)
+    assert (response.status_code, response.content) == (200, b"x"), response.text
+    said = dict(response.headers.raw)[b"content-disposition"]
+    assert said.decode() == wanted["ResponseContentDisposition"]
+
+
 def test_temporary_keys(oss: Any, name: str) -> None:
     everything = {"Effect": "Allow", "Action": "oss:*", "Resource": f"acs:oss:*:*:{name}/mine/*"}
     s3 = oss.s3(oss.accounts.issue(60, {"Version": "1", "Statement": [everything]}))

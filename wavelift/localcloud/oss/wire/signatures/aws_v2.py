@@ -47,18 +47,18 @@ def url_claim(request: Request) -> Claim:
 def _claim(request: Request, key: str, token: str, signature: str, date: str) -> Claim:
     fields = (request.method, request.header("content-md5"), request.header("content-type"), date)
     # A URL carries what would be headers as parameters.
-    pairs = dict(request.query) | dict(request.headers)
-    special = sorted((name, value) for name, value in pairs.items() if name.startswith(SPECIAL))
-    headers = "".join(f"{name}:{value.strip()}\n" for name, value in special)
-    text = ("\n".join(fields) + "\n" + headers + _resource(request)).encode("latin-1")
+    pairs = {name: value.encode() for name, value in request.query if name.startswith(SPECIAL)}
+    pairs |= {name: value.encode("latin-1") for name, value in request.headers.items() if name.startswith(SPECIAL)}
+    headers = b"".join(name.encode() + b":" + value.strip() + b"\n" for name, value in sorted(pairs.items()))
+    text = ("\n".join(fields) + "\n").encode("latin-1") + headers + _resource(request)
     return Claim(key, token, signature, lambda secret: sha1_signature(secret, text), text)
 
 
-def _resource(request: Request) -> str:
+def _resource(request: Request) -> bytes:
     """The key as it was sent, and always the bucket in front."""
     in_host = unquote(request.path) == f"/{request.key}"
     key = request.path[1:] if in_host else request.path[1:].partition("/")[2]
-    path = f"/{request.bucket}/{key}" if request.bucket else "/"
+    path = (f"/{request.bucket}/" if request.bucket else "/").encode() + key.encode("latin-1")
     chosen = sorted((name, value) for name, value in request.query if name in COVERED)
     query = "&".join(f"{name}={value}" if value else name for name, value in chosen)
-    return f"{path}?{query}" if query else path
+    return path + b"?" + query.encode() if query else path
