@@ -1,7 +1,9 @@
+from urllib.parse import urlencode
+
 import pytest
 
 from wavelift.localcloud.oss.errors import OssError
-from wavelift.localcloud.oss.wire.request import locate
+from wavelift.localcloud.oss.wire.request import Request, locate
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,19 @@ from wavelift.localcloud.oss.wire.request import locate
 )
 def test_where_bucket_and_key_are(host: str, path: str, expected: tuple[str, str]) -> None:
     assert locate(host, path) == expected
+
+
+@pytest.mark.parametrize("value", ["0", "1001", "-1", "1.0", "x", "\u0661", f"{'0' * 19}19999", "9" * 5000])
+def test_what_is_no_number_in_its_bounds(value: str) -> None:
+    request = Request.parse("GET", "/b", urlencode({"max-keys": value}), {})
+    with pytest.raises(OssError, match="InvalidArgument"):
+        request.number("max-keys", 100, 1, 1000)
+
+
+def test_numbers() -> None:
+    request = Request.parse("GET", "/b", "max-keys=0999&parts=", {})
+    assert request.number("max-keys", 100, 1, 1000) == 999
+    assert request.number("parts", 100, 1, 1000) == request.number("other", 100, 1, 1000) == 100
 
 
 def test_by_its_own_name_oss_takes_no_paths() -> None:

@@ -208,6 +208,14 @@ def test_url_of_the_future_or_for_too_long(order: Order, method: str) -> None:
     check_refused(send(METHODS[method](longer)), 400, "InvalidArgument")
 
 
+@pytest.mark.parametrize("seconds", ["0", f"{'0' * 9}86400000", "9" * 5000, "-1", "1.5"])
+@pytest.mark.parametrize("method", ["OSS V4 URL", "AWS V4 URL"])
+def test_a_url_for_a_time_that_is_none(order: Order, method: str, seconds: str) -> None:
+    url, headers = METHODS[method](order)
+    assert url.count("xpires=3600") == 1
+    check_refused(send((url.replace("xpires=3600", f"xpires={seconds}"), headers)), 400, "InvalidArgument")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_another_region(order: Order, method: str) -> None:
     response = send(METHODS[method](replace(order, region="cn-moon")))

@@ -1,6 +1,7 @@
 """A request as it came, and what it is about: service, bucket or object."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
@@ -40,7 +41,7 @@ class Request:
         value = self.parameter(name)
         if not value:
             return default
-        if not value.isascii() or not value.isdigit() or not least <= int(value[:20]) <= most:
+        if not re.fullmatch("[0-9]{1,10}", value) or not least <= int(value) <= most:
             raise invalid_argument(name, value, f"{name} must be a number between {least} and {most}.")
         return int(value)
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ def check_skew(moment: float) -> None:
 
 def check_period(begin: float, seconds: str, name: str) -> None:
     """Of a URL that is good from its date on, for some seconds."""
-    if not seconds.isascii() or not seconds.isdigit() or not 0 < int(seconds[:10]) <= LONGEST:
+    if not re.fullmatch("[0-9]{1,10}", seconds) or not 0 < int(seconds) <= LONGEST:
         raise OssError("InvalidArgument", ArgumentName=name, ArgumentValue=seconds)
     if begin > time.time() + SKEW:
         raise OssError("AccessDenied", "Request is not valid yet.", ServerTime=iso(time.time()))
