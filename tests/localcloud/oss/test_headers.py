@@ -88,6 +88,7 @@ def test_conditions() -> None:
         ({"if-match": "x"}, "PreconditionFailed"),
         ({"if-none-match": etag}, "NotModified"),
         ({"if-modified-since": same}, "NotModified"),
+        ({"if-modified-since": same, "if-none-match": "x"}, None),
         ({"if-unmodified-since": same}, None),
         ({"if-modified-since": same, "if-match": "x"}, "PreconditionFailed"),
         ({"if-modified-since": "never"}, None),

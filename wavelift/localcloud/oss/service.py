@@ -246,7 +246,7 @@ def _check_length(request: Request) -> None:
 
 def _refusal(failure: OssError, identifier: str, host: str) -> Reply:
     if failure.status == 304:
-        return Reply(304)
+        return Reply(304, failure.details)
     body = xml.error(failure, identifier, host)
     said = {header: failure.details[detail] for detail, header in TOLD_TWICE.items() if detail in failure.details}
     return Reply(failure.status, {"Content-Type": "application/xml", "x-oss-err": xml.error_header(body), **said}, body)

@@ -140,10 +140,10 @@ def conditions(headers: Mapping[str, str], prefix: str = "") -> Check:
             raise OssError("PreconditionFailed", Condition="If-Match")
         if until is not None and found.modified > until:
             raise OssError("PreconditionFailed", Condition="If-Unmodified-Since")
-        if none_match and _matches(none_match, found.etag):
-            raise OssError("NotModified")
-        if since is not None and found.modified <= since:
-            raise OssError("NotModified")
+        # The date is for those who have no entity tag: RFC 9110 ignores it beside one.
+        known = _matches(none_match, found.etag) if none_match else since is not None and found.modified <= since
+        if known:
+            raise OssError("NotModified", ETag=f'"{found.etag}"')
 
     return check
 
