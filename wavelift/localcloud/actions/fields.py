@@ -1,6 +1,7 @@
 """Fields that many actions have: names, descriptions, filters, and what this cloud does not do."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ E = TypeVar("E", bound=Entity)
 
 _NAME = re.compile(r"[^\W\d_][\w:.\-]{1,127}")
 _PASSWORD_CLASSES = (r"[a-z]", r"[A-Z]", r"[0-9]", r"[^a-zA-Z0-9]")
+_DEVICES = frozenset(f"/dev/xvd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")
 _FILTER_TIME = "%Y-%m-%dT%H:%MZ"
 
 
@@ -41,6 +43,14 @@ def password(p: Parameters) -> str | None:
     return value
 
 
+def device(p: Parameters) -> str | None:
+    """Of a data disk."""
+    value = p.text("Device")
+    if value is not None and value not in _DEVICES:
+        raise ApiError("InvalidDevice.Malformed", f"The specified device {value!r} is not /dev/xvdb to /dev/xvdz.")
+    return value
+
+
 def either(p: Parameters, field: str) -> bool | None:
     """A flag that may be absent."""
     return p.flag(field) if p.text(field) is not None else None
@@ -51,6 +61,13 @@ def unsupported(p: Parameters, *fields: str) -> None:
     for field in fields:
         if p.text(field) is not None:
             raise invalid(field, "This cloud does not support it.")
+
+
+def only(p: Parameters, choices: Mapping[str, str]) -> None:
+    """Of each field, the one value that describes what is here anyway."""
+    for field, value in choices.items():
+        if (p.text(field) or value).lower() != value.lower():
+            raise invalid(field, f"This cloud supports {value} only.")
 
 
 def not_encrypted(p: Parameters) -> None:

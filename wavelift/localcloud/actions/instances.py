@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from wavelift.localcloud.actions import fields
 from wavelift.localcloud.actions.registry import Reply, action
-from wavelift.localcloud.errors import ApiError, forbidden, missing
+from wavelift.localcloud.errors import ApiError, forbidden, invalid, missing
 from wavelift.localcloud.model.attributes import Changes
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
@@ -17,6 +17,40 @@ USER_DATA_LIMIT = 32 * 1024
 MOST = 100
 BATCHES = frozenset({"AllTogether", "SuccessFirst"})
 CONSOLE_TIME_ZONE = timedelta(hours=8)
+# What would only show on the bill is refused too: an order that is accepted is the instance that one then sees.
+NOT_ORDERED = (
+    "AutoReleaseTime",
+    "CpuOptions.Core",
+    "CpuOptions.ThreadsPerCore",
+    "DedicatedHostId",
+    "DeploymentSetGroupNo",
+    "DeploymentSetId",
+    "HpcClusterId",
+    "ImageFamily",
+    "Ipv6AddressCount",
+    "LaunchTemplateId",
+    "LaunchTemplateName",
+    "LaunchTemplateVersion",
+    "ManagedHostId",
+    "PrivatePoolOptions.Id",
+    "RamRoleName",
+    "SchedulerOptions.DedicatedHostClusterId",
+    "SecurityOptions.ConfidentialComputingMode",
+    "SecurityOptions.TrustedSystemMode",
+    "StorageSetId",
+)
+AS_ORDERED = {
+    "DeletionProtection": "false",
+    "HibernationOptions.Configured": "false",
+    "HttpEndpoint": "enabled",
+    "HttpTokens": "optional",
+    "InstanceChargeType": "PostPaid",
+    "InternetChargeType": "PayByTraffic",
+    "IoOptimized": "optimized",
+    "SecurityOptions.EnableSecureBoot": "false",
+    "SpotStrategy": "NoSpot",
+    "Tenancy": "default",
+}
 
 
 @action("RunInstances")
@@ -36,6 +70,14 @@ def create_instance(cloud: Cloud, p: Parameters) -> Reply:
 
 def _order(p: Parameters, amount: int = 1, least: int | None = None, starts: bool = True) -> InstanceOrder:
     check_region(p.required("RegionId"))
+    fields.unsupported(p, *NOT_ORDERED)
+    fields.only(p, AS_ORDERED)
+    fields.no_resource_group(p)
+    for field in ("HostNames", "Ipv6Address"):
+        if p.repeated(field):
+            raise invalid(field, "This cloud does not support it.")
+    if p.structures("NetworkInterface"):
+        raise invalid("NetworkInterface", "An instance has one interface, which it gets by itself.")
     fields.password(p)
     group, groups = p.text("SecurityGroupId"), p.repeated("SecurityGroupIds")
     if group and groups:
@@ -79,12 +121,14 @@ def _user_data(p: Parameters) -> str | None:
 
 def _disk(p: Parameters) -> OrderedDisk:
     fields.not_encrypted(p)
+    fields.unsupported(p, "AutoSnapshotPolicyId", "ProvisionedIops", "StorageClusterId")
+    fields.only(p, {"BurstingEnabled": "false"})
     return OrderedDisk(
         category=p.text("Category"),
         level=p.text("PerformanceLevel"),
         size=p.integer("Size", 1),
         snapshot=p.text("SnapshotId"),
-        device=p.text("Device"),
+        device=fields.device(p),
         name=fields.name(p, "DiskName") or "",
         description=fields.description(p) or "",
         delete_with_instance=p.flag("DeleteWithInstance", True),
