@@ -104,6 +104,21 @@ def test_a_copy_needs_the_right_to_read(oss: Any, filled: str) -> None:
     )
 
 
+@pytest.mark.parametrize("header", [None, {"x-oss-object-acl": "public-read"}])
+def test_an_acl_needs_its_own_right(oss: Any, filled: str, header: dict[str, str] | None) -> None:
+    makes: list[Act] = [
+        lambda bucket: bucket.put_object("b", b"", headers=header),
+        lambda bucket: bucket.append_object("c", 0, b"", headers=header),
+        lambda bucket: bucket.copy_object(filled, "a", "d", headers=header),
+        lambda bucket: bucket.init_multipart_upload("e", headers=header),
+    ]
+    put = [("oss:PutObject", f"{filled}/*"), ("oss:GetObject", f"{filled}/*")]
+    allowed, denied = (makes, []) if header is None else ([], makes)
+    check(limited(oss, filled, *put), allowed, denied)
+    oss.bucket(filled).batch_delete_objects(["b", "c", "d"])
+    check(limited(oss, filled, *put, ("oss:PutObjectAcl", f"{filled}/*")), makes, [])
+
+
 def test_a_batch_needs_the_right_for_each(oss: Any, filled: str) -> None:
     bucket = limited(oss, filled, ("oss:DeleteObject", f"{filled}/b"))
     with pytest.raises(AccessDenied):

@@ -25,6 +25,11 @@ class Call:
     document: bytes = b""
     staged: Staged | None = None
 
+    def allow_acl(self, acl: str | None) -> None:
+        """Of an object that is made; whoever may only put objects must not publish them."""
+        if acl:
+            self.allow("PutObjectAcl", self.bucket, self.key)
+
     def with_document(self, document: bytes) -> "Call":
         return replace(self, document=document)
 

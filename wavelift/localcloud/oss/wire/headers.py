@@ -29,8 +29,12 @@ def meta_of(request: Request) -> Meta:
     headers = {name: request.headers[name] for name in KEPT if name in request.headers}
     headers.setdefault("content-type", "application/octet-stream")
     user = {name.removeprefix(prefix): value for name, value in request.headers.items() if name.startswith(prefix)}
-    acl = acl_of(request, "acl" if request.s3 else "object-acl", OBJECT_ACLS) or "default"
+    acl = object_acl_of(request) or "default"
     return Meta(headers, user, tags_of(request.special("tagging")), acl, storage_class_of(request))
+
+
+def object_acl_of(request: Request) -> str | None:
+    return acl_of(request, "acl" if request.s3 else "object-acl", OBJECT_ACLS)
 
 
 def acl_of(request: Request, name: str, known: frozenset[str]) -> str | None:

@@ -17,6 +17,7 @@ MOST_DELETED = 1000
 
 def before_put(call: Call) -> None:
     headers.meta_of(call.request)
+    call.allow_acl(headers.object_acl_of(call.request))
     call.store.objects.check_free(call.bucket, call.key, headers.only_new(call.request))
 
 
@@ -42,6 +43,7 @@ def copy_object(call: Call) -> Reply:
     request = call.request
     source = headers.copy_source(request)
     call.allow("GetObject", *source)
+    call.allow_acl(headers.object_acl_of(request))
     given = headers.meta_of(request)
     directives = {name: _directive(call, name) for name in ("metadata-directive", "tagging-directive")}
 

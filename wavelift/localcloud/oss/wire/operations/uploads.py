@@ -10,6 +10,7 @@ from wavelift.localcloud.oss.wire.times import iso
 
 def initiate(call: Call) -> Reply:
     request = call.request
+    call.allow_acl(headers.object_acl_of(request))
     upload = call.store.uploads.begin(call.bucket, call.key, headers.meta_of(request), headers.only_new(request))
     encode = request.text("encoding-type") == "url"
     note = [("EncodingType", "url")] if encode else []
