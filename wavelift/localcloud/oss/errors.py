@@ -3,7 +3,6 @@
 TABLE: dict[str, tuple[int, str]] = {
     "AccessDenied": (403, "You have no right to access this object."),
     "BadDigest": (400, "The Content-MD5 you specified did not match what we received."),
-    "BucketAlreadyExists": (409, "The requested bucket name is not available: somebody has it already."),
     "BucketNotEmpty": (409, "The bucket has objects or unfinished uploads. Please delete them first."),
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed object size."),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed object size."),
@@ -17,7 +16,6 @@ TABLE: dict[str, tuple[int, str]] = {
     "InvalidPart": (400, "One of the specified parts could not be found, or its entity tag did not match."),
     "InvalidPartOrder": (400, "The list of parts was not in ascending order."),
     "InvalidRange": (416, "The requested range cannot be satisfied."),
-    "InvalidRequest": (400, "The request is not valid."),
     "InvalidSecurityToken": (403, "The security token you provided is invalid."),
     "InvalidTag": (400, "The tag you have provided is not valid."),
     "MalformedXML": (400, "The XML you provided was not well-formed or did not validate against our schema."),
