@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alibabacloud_ecs20140526.models import RunCommandRequestResourceTag
 
 from wavelift.localcloud.entities import Execution, Instance, Invocation
 from wavelift.localcloud.model.context import Options
@@ -151,6 +152,8 @@ def test_refused_commands(ecs: Any, web: str) -> None:
         begin(ecs, web, "true", working_dir="relative")
     with ecs.refused("InvalidInvokeId.NotFound", 404):
         ecs.call("stop_invocation", invoke_id="t-none")
+    with ecs.refused("InvalidParameter", 400):
+        begin(ecs, web, "true", resource_tag=[RunCommandRequestResourceTag(key="on")])
     with ecs.refused("InvalidRepeatMode.NotFound", 404):
         begin(ecs, web, "true", repeat_mode="EveryReboot")
 

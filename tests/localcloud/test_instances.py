@@ -249,6 +249,37 @@ def test_refused_orders(ecs: Any) -> None:
         ecs.run("host-linux", system_disk=small)
 
 
+def test_what_would_end_otherwise_is_refused(ecs: Any, host: str) -> None:
+    disk = models.ModifyInstanceSpecRequestDisk(category="cloud_essd")
+    for action, fields in (
+        ("stop_instance", {"hibernate": True}),
+        ("stop_instance", {"stopped_mode": "KeepCharging"}),
+        ("modify_instance_spec", {"internet_max_bandwidth_out": 1, "disk": [disk]}),
+    ):
+        with ecs.refused("InvalidParameter", 400):
+            ecs.call(action, instance_id=host, **fields)
+    with ecs.refused("InvalidParameter", 400):
+        ecs.call("stop_instances", instance_id=[host], stopped_mode="KeepCharging")
+    ecs.call("stop_instance", instance_id=host, stopped_mode="StopCharging", force_stop=True)
+    ecs.wait(ecs.instance, host, "Stopped")
+
+
+def test_device_names_of_data_disks(ecs: Any) -> None:
+    disk = models.RunInstancesRequestDataDisk
+
+    def disks(*devices: str | None) -> dict[str, Any]:
+        return {"data_disk": [disk(size=20, device=device) for device in devices]}
+
+    for device in ("/dev/xvda", "whatever"):
+        with ecs.refused("InvalidDevice.Malformed", 400):
+            ecs.run("host-linux", **disks(device))
+    with ecs.refused("InvalidParameter", 400):
+        ecs.run("host-linux", **disks("/dev/xvdd", "/dev/xvdd"))
+    letters = "bcdefghijklmnopqrstuvwxyz"
+    with ecs.refused("InstanceDiskLimitExceeded", 403):
+        ecs.run("host-linux", **disks(*(f"/dev/xvd{letter}" for letter in letters), None))
+
+
 def test_finding_instances(ecs: Any) -> None:
     host = ecs.run_host(instance_name="needle", v_switch_id="vsw-local-b", tags={"find": "me"})
     address = ecs.instance(host)["VpcAttributes"]["PrivateIpAddress"]["IpAddress"][0]
@@ -408,7 +439,13 @@ def test_filters(ecs: Any) -> None:
     ):
         found = ecs.call("describe_instances", **fields)["Instances"]["Instance"]
         assert [i["InstanceId"] for i in found] == [host], fields
-    for fields in ({"instance_name": "find"}, {"instance_charge_type": "PrePaid"}, {"lock_reason": "security"}):
+    for fields in (
+        {"instance_name": "find"},
+        {"instance_charge_type": "PrePaid"},
+        {"lock_reason": "security"},
+        {"ipv_6address": ["2001:db8::1"]},
+        {"inner_ip_addresses": '["10.0.0.1"]'},
+    ):
         assert ecs.call("describe_instances", **fields)["TotalCount"] == 0
     with ecs.refused("DryRunOperation", 400):
         ecs.call("describe_instances", dry_run=True)

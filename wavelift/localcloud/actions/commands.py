@@ -7,7 +7,7 @@ from wavelift.localcloud.actions.fields import unsupported
 from wavelift.localcloud.actions.paging import Limits, page
 from wavelift.localcloud.actions.registry import Reply, action
 from wavelift.localcloud.entities import Execution, Instance, Invocation
-from wavelift.localcloud.errors import ApiError, forbidden
+from wavelift.localcloud.errors import ApiError, forbidden, invalid
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.commands import CommandOrder
 from wavelift.localcloud.model.context import check_region
@@ -57,6 +57,8 @@ def run_command(cloud: Cloud, p: Parameters) -> Reply:
     if p.flag("EnableParameter") or p.text("Username") not in {None, "root"}:
         raise forbidden("Operation.Forbidden", "This cloud has no custom parameters and no other user than root.")
     unsupported(p, "Frequency", "ContainerId", "ContainerName", "Launcher", "OssOutputDelivery")
+    if p.structures("ResourceTag"):
+        raise invalid("ResourceTag", "Instances are named by InstanceId.")
     instances = list(dict.fromkeys(p.repeated("InstanceId")))
     if not instances:
         raise ApiError("MissingParam.InstanceId", "The parameter instanceId is missing or empty.")

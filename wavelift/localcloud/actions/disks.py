@@ -13,7 +13,6 @@ from wavelift.localcloud.rpc.formats import timestamp
 from wavelift.localcloud.rpc.parameters import Parameters
 
 STATUSES = frozenset({"In_use", "Available", "Attaching", "Detaching", "Creating", "ReIniting", "All"})
-DEVICES = frozenset(f"/dev/xvd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")
 LIMITS = Limits(least=10, most=500, nearest=True)
 # What every disk here has in common, and requests may filter by.
 SHARED: dict[str, Any] = {
@@ -56,16 +55,13 @@ def create_disk(cloud: Cloud, p: Parameters) -> Reply:
 def attach_disk(cloud: Cloud, p: Parameters) -> Reply:
     if p.flag("Force"):
         raise invalid("Force", "Only regional disks are attached by force.")
-    device = p.text("Device")
-    if device is not None and device not in DEVICES:
-        raise ApiError("InvalidDevice.Malformed", f"The specified device {device!r} is not /dev/xvdb to /dev/xvdz.")
     cloud.disks.attach(
         p.required("DiskId"),
         p.required("InstanceId"),
         bootable=p.flag("Bootable"),
         credentials=fields.password(p) is not None or p.text("KeyPairName") is not None,
         delete_with_instance=p.flag("DeleteWithInstance"),
-        device=device,
+        device=fields.device(p),
     )
     return {}
 

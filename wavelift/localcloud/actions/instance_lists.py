@@ -35,8 +35,10 @@ def describe_instances(cloud: Cloud, p: Parameters) -> Reply:
 def _matching(cloud: Cloud, p: Parameters) -> list[Instance]:
     if any((p.text(name) or value).lower() != value.lower() for name, value in FIXED.items()):
         return []
-    # Nothing is ever locked, and nothing is in another group or cluster.
-    if p.text("LockReason") is not None or p.text("ResourceGroupId") is not None or p.json_list("EipAddresses"):
+    # Nothing is ever locked, nothing is in another group or cluster, and nothing has addresses of other kinds.
+    if any(p.text(field) is not None for field in ("LockReason", "ResourceGroupId", "HpcClusterId")):
+        return []
+    if p.repeated("Ipv6Address") or any(p.json_list(f"{kind}Addresses") for kind in ("Eip", "InnerIp", "RdmaIp")):
         return []
     ids, tags = p.json_list("InstanceIds"), p.wanted_tags()
     name, group = p.text("InstanceName"), p.text("SecurityGroupId")

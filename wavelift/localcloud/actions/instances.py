@@ -52,6 +52,8 @@ AS_ORDERED = {
     "Tenancy": "default",
 }
 
+AS_STOPPED = {"Hibernate": "false", "StoppedMode": "StopCharging"}
+
 
 @action("RunInstances")
 def run_instances(cloud: Cloud, p: Parameters) -> Reply:
@@ -143,6 +145,7 @@ def start_instance(cloud: Cloud, p: Parameters) -> Reply:
 
 @action("StopInstance")
 def stop_instance(cloud: Cloud, p: Parameters) -> Reply:
+    fields.only(p, AS_STOPPED)
     cloud.instances.stop([p.required("InstanceId")], p.flag("ForceStop"), p.flag("DryRun"))
     return {}
 
@@ -166,6 +169,7 @@ def start_instances(cloud: Cloud, p: Parameters) -> Reply:
 
 @action("StopInstances")
 def stop_instances(cloud: Cloud, p: Parameters) -> Reply:
+    fields.only(p, AS_STOPPED)
     return _batch(p, lambda ids: cloud.instances.stop(ids, p.flag("ForceStop"), p.flag("DryRun")))
 
 
@@ -239,6 +243,9 @@ def modify_instance_attribute(cloud: Cloud, p: Parameters) -> Reply:
 
 @action("ModifyInstanceSpec")
 def modify_instance_spec(cloud: Cloud, p: Parameters) -> Reply:
+    fields.unsupported(p, "SystemDisk.Category", "Temporary.InternetMaxBandwidthOut")
+    if p.structures("Disk"):
+        raise invalid("Disk", "ModifyDiskSpec changes disks.")
     bandwidth = p.integer("InternetMaxBandwidthOut", 0, 100)
     cloud.attributes.resize(p.required("InstanceId"), p.text("InstanceType"), bandwidth, p.flag("DryRun"))
     return {}

@@ -187,12 +187,10 @@ def _data_disks(tx: Transaction, image: Image, instance: Instance, order: Instan
             disks.append(_image_disk(image, instance, device, ordered.pop(device.device, OrderedDisk())))
     used = {disk.device for disk in disks} | set(ordered)
     free = (name for letter in "bcdefghijklmnopqrstuvwxyz" if (name := f"/dev/xvd{letter}") not in used)
-    for wanted in order.data_disks:
-        if wanted.device is None or wanted.device in ordered:
-            disks.append(_ordered_disk(tx, instance, wanted, wanted.device or next(free)))
-        if len(disks) > DATA_DISKS:
-            raise forbidden("InstanceDiskLimitExceeded", f"An instance has at most {DATA_DISKS} data disks.")
-    return disks
+    more = [disk for disk in order.data_disks if disk.device is None or disk.device in ordered]
+    if len(disks) + len(more) > DATA_DISKS:
+        raise forbidden("InstanceDiskLimitExceeded", f"An instance has at most {DATA_DISKS} data disks.")
+    return disks + [_ordered_disk(tx, instance, disk, disk.device or next(free)) for disk in more]
 
 
 def _image_disk(image: Image, instance: Instance, device: ImageDevice, order: OrderedDisk) -> Disk:
