@@ -1,6 +1,9 @@
 """Commands on host instances: the rules, and what becomes of a command. In a guest: test_uefi."""
 
 import base64
+import json
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,8 @@ from alibabacloud_ecs20140526.models import RunCommandRequestResourceTag
 from wavelift.localcloud.entities import Execution, Instance, Invocation
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.runtimes import processes
+from wavelift.localcloud.runtimes.agents import NoAnswer
+from wavelift.localcloud.runtimes.guests import Channel
 from wavelift.localcloud.server import LocalCloud
 
 
@@ -73,6 +78,41 @@ def test_long_output_keeps_its_end(ecs: Any, web: str) -> None:
     _, result = ecs.command(web, "seq 10000")
     assert result["Output"].endswith("9999\n10000\n") and len(result["Output"]) == 24 * 1024
     assert result["Dropped"] == len("".join(f"{n}\n" for n in range(1, 10001))) - 24 * 1024
+
+
+def test_output_larger_than_memory(ecs: Any, web: str) -> None:
+    _, result = ecs.command(web, "truncate -s 1T /proc/self/fd/1; echo end")
+    assert (result["InvocationStatus"], result["Dropped"]) == ("Success", 1024**4 + 4 - 24 * 1024)
+    assert result["Output"].endswith("\0end\n")
+
+
+def test_more_commands_than_anybody_counted_on(ecs: Any, host: str) -> None:
+    for _ in range(40):
+        begin(ecs, host, "sleep 600")
+    assert ecs.command(host, "echo through")[1]["Output"] == "through\n"
+
+
+def test_a_command_that_cannot_be_begun(ecs: Any, state: Path, host: str) -> None:
+    (state / "instances" / host / "commands").touch()
+    _, result = ecs.command(host, "true")
+    assert (result["InvocationStatus"], result["ErrorCode"]) == ("Error", "ExecutionException")
+
+
+@pytest.mark.parametrize("answer", [b"no JSON", b"7", b'{"return": 7}'])
+def test_an_agent_that_talks_nonsense(tmp_path: Path, answer: bytes) -> None:
+    def serve() -> None:
+        with listener.accept()[0] as conversation:
+            number = json.loads(conversation.recv(1000)[1:])["arguments"]["id"]
+            conversation.sendall(b'\xff{"return": %d}\n%s\n' % (number, answer))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent"))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with Channel(tmp_path / "agent") as channel, pytest.raises(NoAnswer):
+            channel.execute("guest-ping", {})
+        thread.join()
 
 
 def test_a_command_is_stopped(ecs: Any, web: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ of the cloud takes up what was under way: a command that may have been begun is 
 
 import base64
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ LOG = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 LOST_SECONDS = 30.0
-OUTPUT_LIMIT = 24 * 1024
+GIVE_UP_SECONDS = 5.0
 # How an execution ends when its agent has this to say: status and error code.
 ENDS: dict[type[AgentError], tuple[str, str]] = {
     NotRunning: ("Aborted", "ClientNotRunning"),
@@ -58,7 +59,8 @@ class Commands:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="localcloud-command")
+        self._guard = threading.Lock()
+        self._watching: set[threading.Thread] = set()
 
     def run(self, order: CommandOrder, token: Token | None) -> Invocation:
         with self._context.store.transaction() as tx:
@@ -86,7 +88,17 @@ class Commands:
     def _watch(self, invocation: Invocation) -> None:
         for execution in invocation.executions:
             if execution.status not in ENDED:
-                self._pool.submit(self._follow, invocation.id, execution.instance)
+                self._begin_watching(invocation.id, execution.instance)
+
+    def _begin_watching(self, identifier: str, instance_id: str) -> None:
+        """No pool: a command runs as long as it likes, and none waits until others have ended."""
+        thread = threading.Thread(
+            target=self._follow, args=(identifier, instance_id), name="localcloud-command", daemon=True
+        )
+        with self._guard:
+            if not self._stopping.is_set():
+                self._watching.add(thread)
+                thread.start()
 
     def recover(self) -> None:
         with self._context.store.transaction() as tx:
@@ -96,14 +108,33 @@ class Commands:
 
     def close(self) -> None:
         """Ends no command: the next start takes them up."""
-        self._stopping.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._guard:
+            self._stopping.set()
+            watching = list(self._watching)
+        for thread in watching:
+            thread.join()
 
     def _follow(self, identifier: str, instance_id: str) -> None:
         try:
             self._begin_and_look(identifier, instance_id)
         except Exception:
-            LOG.exception("%s on %s is not watched any longer", identifier, instance_id)
+            LOG.exception("%s on %s cannot be watched any longer", identifier, instance_id)
+            self._give_up(identifier, instance_id)
+        finally:
+            with self._guard:
+                self._watching.discard(threading.current_thread())
+
+    def _give_up(self, identifier: str, instance_id: str) -> None:
+        """What fails may be the store too (a full disk): noted as soon as it can be."""
+        while True:
+            try:
+                self._end(identifier, instance_id, "Error", "ExecutionException")
+            except sqlite3.Error:
+                LOG.exception("the end of %s on %s cannot be noted", identifier, instance_id)
+            else:
+                return
+            if self._stopping.wait(GIVE_UP_SECONDS):
+                return
 
     def _begin_and_look(self, identifier: str, instance_id: str) -> None:
         invocation, execution = self._read(identifier, instance_id)
@@ -167,8 +198,7 @@ class Commands:
         return instance is not None and instance.status is InstanceStatus.RUNNING
 
     def _finish(self, identifier: str, instance_id: str, ended: Ended, ending: str) -> None:
-        kept = ended.output[-OUTPUT_LIMIT:]
-        output = {"output": base64.b64encode(kept).decode(), "dropped": len(ended.output) - len(kept)}
+        output = {"output": base64.b64encode(ended.output).decode(), "dropped": ended.dropped}
         if ending:
             self._end(identifier, instance_id, ending, "", **output)
         elif ended.exit_code:

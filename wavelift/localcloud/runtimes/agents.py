@@ -5,6 +5,8 @@ from typing import Protocol
 
 from wavelift.localcloud.entities import Instance
 
+OUTPUT_LIMIT = 24 * 1024
+
 
 @dataclass(frozen=True)
 class Script:
@@ -20,7 +22,8 @@ class Script:
 @dataclass(frozen=True)
 class Ended:
     exit_code: int
-    output: bytes
+    output: bytes  # its end
+    dropped: int  # how many bytes came before that
 
 
 class AgentError(Exception):

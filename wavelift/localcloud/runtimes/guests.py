@@ -12,7 +12,16 @@ from typing import Any
 
 from wavelift.localcloud.entities import Instance
 from wavelift.localcloud.locks import KeyedLocks
-from wavelift.localcloud.runtimes.agents import Ended, Interrupted, NoAnswer, NoFolder, NotRunning, Refused, Script
+from wavelift.localcloud.runtimes.agents import (
+    OUTPUT_LIMIT,
+    Ended,
+    Interrupted,
+    NoAnswer,
+    NoFolder,
+    NotRunning,
+    Refused,
+    Script,
+)
 from wavelift.localcloud.runtimes.qemu import AGENT_CHANNEL
 from wavelift.localcloud.runtimes.qmp import Qmp, QmpError
 
@@ -68,19 +77,21 @@ class Channel:
         self._send({"execute": "guest-sync-delimited", "arguments": {"id": number}}, b"\xff")
         while True:
             line = self._line()
-            if b"\xff" in line and json.loads(line.rpartition(b"\xff")[2]).get("return") == number:
+            if b"\xff" in line and _parsed(line.rpartition(b"\xff")[2]).get("return") == number:
                 return
 
     def execute(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         self._deadline = time.monotonic() + ANSWER_LIMIT
         try:
             self._send({"execute": command, "arguments": arguments})
-            answer = json.loads(self._line())
+            answer = _parsed(self._line())
         except OSError as error:
             raise NoAnswer(str(error)) from error
         if "error" in answer:
-            raise Refused(f"{command}: {answer['error'].get('desc', answer['error'])}")
-        result: dict[str, Any] = answer["return"]
+            raise Refused(f"{command}: {answer['error']}")
+        result = answer.get("return")
+        if not isinstance(result, dict):
+            raise NoAnswer(f"{command}: {answer} is no answer")
         return result
 
     def _send(self, message: Mapping[str, Any], before: bytes = b"") -> None:
@@ -98,6 +109,17 @@ class Channel:
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         return line
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """What comes from a guest may be anything."""
+    try:
+        answer = json.loads(line)
+    except ValueError as error:
+        raise NoAnswer(f"the guest agent does not speak JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise NoAnswer(f"{answer} is no answer")
+    return answer
 
 
 class GuestAgent:
@@ -144,7 +166,8 @@ class GuestAgent:
             raise NoFolder
         if "exitcode" not in status:
             raise Interrupted(f"ended by signal {status.get('signal')}")
-        return Ended(int(status["exitcode"]), base64.b64decode(status.get("out-data", "")))
+        output = base64.b64decode(status.get("out-data", ""))
+        return Ended(int(status["exitcode"]), output[-OUTPUT_LIMIT:], max(0, len(output) - OUTPUT_LIMIT))
 
     def end(self, instance: Instance, name: str, process: tuple[int, int]) -> None:
         self._execute(instance, "guest-exec", {"path": SHELL, "arg": ["-c", f"kill -TERM {process[0]}"]})

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wavelift.localcloud.entities import Instance
-from wavelift.localcloud.runtimes.agents import Ended, Interrupted, NoFolder, NotRunning, Script
+from wavelift.localcloud.runtimes.agents import OUTPUT_LIMIT, Ended, Interrupted, NoFolder, NotRunning, Script
 from wavelift.localcloud.runtimes.base import Folders
 from wavelift.localcloud.runtimes.processes import Children, alive
 
@@ -58,7 +58,7 @@ class HostAgent:
         folder = self._folder(instance, name)
         exit_code = folder / "exit"
         if exit_code.exists():
-            ended = Ended(int(exit_code.read_text()), (folder / "output").read_bytes())
+            ended = Ended(int(exit_code.read_text()), *_tail(folder / "output"))
             shutil.rmtree(folder)
             return ended
         if not running:
@@ -69,3 +69,11 @@ class HostAgent:
         if alive(*process):
             with suppress(ProcessLookupError):
                 os.kill(process[0], signal.SIGTERM)
+
+
+def _tail(path: Path) -> tuple[bytes, int]:
+    """The end of a file that may be larger than memory, and how much comes before it."""
+    with path.open("rb") as file:
+        dropped = max(0, os.fstat(file.fileno()).st_size - OUTPUT_LIMIT)
+        file.seek(dropped)
+        return file.read(OUTPUT_LIMIT), dropped
