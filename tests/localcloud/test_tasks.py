@@ -1,6 +1,7 @@
 """Tasks seen from outside: listed, cancelled, and their qemu-img stopped in the middle of its work."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,12 +18,17 @@ from tests.localcloud.servers import KEY, SECRET, Launcher
 from wavelift.localcloud.runtimes.processes import start_ticks
 
 BUCKET, KEYS = "images", {"raw": "disk.raw", "slow": "slow.qcow2"}
-SIZE = 256 * 1024**2
+SIZE = 64 * 1024**2
+# In front of the real one; while its folder holds the file `slowly` a conversion takes far longer than to find it.
+BRAKE = """#!/bin/bash
+[ "$1" = convert ] && [ -e "$(dirname "$0")/slowly" ] && set -- convert -r 1M "${@:2}"
+exec -a qemu-img REAL "$@"
+"""
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One that is imported at once, and one that takes qemu-img some tenths of a second: small, but not zeros."""
+    """One that is imported at once, and one that qemu-img has something to do with: small, but not zeros."""
     folder = tmp_path_factory.mktemp("files")
     small, raw, slow = folder / "small", folder / "raw", folder / "slow"
     small.write_bytes(b"first")
@@ -38,8 +44,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 class Cloud:
     """A cloud in a process of its own, with the files in a bucket."""
 
-    def __init__(self, launcher: Launcher, files: dict[str, Path]) -> None:
+    def __init__(self, launcher: Launcher, files: dict[str, Path], tools: Path) -> None:
         self.launcher = launcher
+        self.slowly = tools / "slowly"
         self.server, self.ecs = launcher.start()
         endpoint = self.server.hello["oss_endpoint"]
         bucket = oss2.Bucket(oss2.AuthV4(KEY, SECRET), f"http://{endpoint}", BUCKET, region=REGION, enable_crc=False)
@@ -47,13 +54,20 @@ class Cloud:
         for name, path in files.items():
             bucket.put_object_from_file(KEYS[name], str(path))
 
+    def halted(self, **fields: Any) -> tuple[int, str, str]:
+        """The qemu-img that converts, stopped in the middle of it, and the image and the task it works for."""
+        self.slowly.touch()
+        image, task = self.order("slow", **fields)
+        child = self._stopped()
+        self.slowly.unlink()
+        return child, image, task
+
     def order(self, name: str, **fields: Any) -> tuple[str, str]:
         source = models.ImportImageRequestDiskDeviceMapping(ossbucket=BUCKET, ossobject=KEYS[name])
         answer = self.ecs.call("import_image", disk_device_mapping=[source], **fields)
         return answer["ImageId"], answer["TaskId"]
 
-    def halted(self) -> int:
-        """The qemu-img that converts, stopped in the middle of it."""
+    def _stopped(self) -> int:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             for entry in Path("/proc").iterdir():
@@ -71,9 +85,16 @@ class Cloud:
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, files: dict[str, Path]) -> Iterator[Cloud]:
+def cloud(tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    real = shutil.which("qemu-img")
+    assert real
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "qemu-img").write_text(BRAKE.replace("REAL", real))
+    (tools / "qemu-img").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     launcher = Launcher(tmp_path / "state")
-    yield Cloud(launcher, files)
+    yield Cloud(launcher, files, tools)
     launcher.close()
 
 
@@ -92,7 +113,7 @@ def wait_gone(pid: int) -> None:
 def check_content(cloud: Cloud, image_id: str) -> None:
     device = cloud.ecs.image(image_id)["DiskDeviceMappings"]["DiskDeviceMapping"][0]
     with (cloud.launcher.state / "snapshots" / f"{device['SnapshotId']}.raw").open("rb") as file:
-        for number in (0, 100, SIZE // 1024**2 - 1):
+        for number in (0, 40, SIZE // 1024**2 - 1):
             file.seek(number * 1024**2)
             assert file.read(1024**2) == bytes([1 + number % 255]) * 1024**2
 
@@ -132,8 +153,7 @@ def test_listed(cloud: Cloud) -> None:
 
 
 def test_killed_in_the_middle_and_taken_up_again(cloud: Cloud) -> None:
-    image, task = cloud.order("slow", image_name="slow")
-    child = cloud.halted()
+    child, image, task = cloud.halted(image_name="slow")
     cloud.server.end(signal.SIGKILL)
     wait_gone(child)
     _, ecs = cloud.launcher.start()
@@ -144,8 +164,7 @@ def test_killed_in_the_middle_and_taken_up_again(cloud: Cloud) -> None:
 
 
 def test_a_polite_end_does_not_wait_for_it(cloud: Cloud) -> None:
-    image, _ = cloud.order("slow")
-    child = cloud.halted()
+    child, image, _ = cloud.halted()
     assert cloud.server.end(signal.SIGTERM) == 0
     wait_gone(child)
     _, ecs = cloud.launcher.start()
@@ -156,8 +175,7 @@ def test_a_polite_end_does_not_wait_for_it(cloud: Cloud) -> None:
 
 def test_cancelled_in_the_middle(cloud: Cloud) -> None:
     ecs = cloud.ecs
-    image, task = cloud.order("slow")
-    child = cloud.halted()
+    child, image, task = cloud.halted()
     (listed,) = ecs.call("describe_tasks", task_ids=task, task_status="Processing")["TaskSet"]["Task"]
     assert listed["SupportCancel"] == "true"
     ecs.call("cancel_task", task_id=task)
