@@ -21,6 +21,7 @@ from wavelift.localcloud.runtimes import accelerator, machines, processes
 from wavelift.localcloud.runtimes.accelerator import boot_sector
 from wavelift.localcloud.runtimes.metadata import answer, serve
 from wavelift.localcloud.runtimes.qemu import MEMORY_LIMIT, Machine, MachineDisk, command_line
+from wavelift.localcloud.runtimes.qmp import QmpError
 from wavelift.localcloud.server import LocalCloud
 
 HELLO = "hello from a boot sector"
@@ -59,6 +60,7 @@ def test_the_command_line() -> None:
         ("virtio-blk-pci", "system", 1),
         ("virtio-blk-pci", "data", None),
     ]
+    assert all(disk["werror"] == "report" for disk in disks)
     (network,) = pairs(command, "-netdev")
     assert network.endswith(",hostfwd=tcp:127.9.8.7:22-:22,hostfwd=tcp:127.9.8.7:80-:80")
     assert ",guestfwd=tcp:100.100.100.200:80-cmd:" in network and "/a,,b/metadata.json" in network
@@ -219,6 +221,23 @@ def test_a_disk_plugged_into_a_running_machine(ecs: Any, server: LocalCloud, boo
         nodes = {node["node-name"] for node in qmp.execute("query-named-block-nodes", {"flat": True})}
     serial = disk_id.removeprefix("d-")
     assert f"disk-{serial}" in names & nodes
+
+
+def test_a_disk_that_cannot_be_plugged_in_is_let_go_of(ecs: Any, server: LocalCloud, image: str) -> None:
+    """The machine has no slot left for it."""
+    instance_id = ecs.run(image)
+    ecs.wait(ecs.instance, instance_id, "Running")
+    with server.cloud.machines.talk(kept(server, instance_id)) as qmp:
+        with pytest.raises(QmpError, match="slot"):
+            for number in range(40):
+                qmp.execute("device_add", {"driver": "virtio-rng-pci", "id": f"filler-{number}"})
+        disk_id = ecs.new_disk()
+    ecs.call("attach_disk", disk_id=disk_id, instance_id=instance_id)
+    ecs.wait(ecs.disk, disk_id, "Available")
+    with server.cloud.machines.talk(kept(server, instance_id)) as qmp:
+        nodes = {node["node-name"] for node in qmp.execute("query-named-block-nodes", {"flat": True})}
+    assert f"disk-{disk_id.removeprefix('d-')}" not in nodes
+    ecs.release(instance_id)
 
 
 def test_a_guest_that_does_not_let_go_keeps_its_disk(

@@ -170,10 +170,14 @@ class Machines:
         with self.talk(instance) as qmp:
             if node_name(machine_disk) in self._plugged(qmp):
                 return
-            nodes = qmp.execute("query-named-block-nodes", {"flat": True})
-            if all(node["node-name"] != node_name(machine_disk) for node in nodes):
-                qmp.execute("blockdev-add", disk_node(machine_disk))
-            qmp.execute("device_add", {"driver": "virtio-blk-pci", **disk_device(machine_disk)})
+            # One that is left of an attempt cut short may not know the disk's size any more.
+            self._close(qmp, node_name(machine_disk))
+            qmp.execute("blockdev-add", disk_node(machine_disk))
+            try:
+                qmp.execute("device_add", {"driver": "virtio-blk-pci", **disk_device(machine_disk)})
+            except QmpError:
+                self._close(qmp, node_name(machine_disk))
+                raise
 
     def detach(self, instance: Instance, disk: Disk) -> None:
         """The guest has to let go of the disk; one that does not answer keeps it."""
@@ -183,9 +187,13 @@ class Machines:
                 qmp.execute("device_del", {"id": name})
                 if not qmp.wait_event("DEVICE_DELETED", name, UNPLUG_LIMIT):
                     raise RuntimeFailure(f"the guest of {instance.id} did not let go of {disk.id}")
-            nodes = qmp.execute("query-named-block-nodes", {"flat": True})
-            if any(node["node-name"] == name for node in nodes):
-                qmp.execute("blockdev-del", {"node-name": name})
+            self._close(qmp, name)
+
+    @staticmethod
+    def _close(qmp: Qmp, node: str) -> None:
+        nodes = qmp.execute("query-named-block-nodes", {"flat": True})
+        if any(each["node-name"] == node for each in nodes):
+            qmp.execute("blockdev-del", {"node-name": node})
 
     def resize(self, instance: Instance, disk: Disk, size: int) -> None:
         with self.talk(instance) as qmp:

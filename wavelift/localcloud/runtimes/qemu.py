@@ -111,4 +111,5 @@ def disk_node(disk: MachineDisk) -> dict[str, object]:
 
 
 def disk_device(disk: MachineDisk) -> dict[str, object]:
-    return {"drive": node_name(disk), "id": node_name(disk), "serial": disk.serial}
+    # A guest that cannot write since this host is full hears of an error; by itself QEMU would stop it for ever.
+    return {"drive": node_name(disk), "id": node_name(disk), "serial": disk.serial, "werror": "report"}
