@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,11 +42,11 @@ def traces(folder: Path) -> list[str]:
     return found
 
 
-def wait_for_no_trace(folder: Path) -> None:
+def wait_for(look: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5
-    while left := traces(folder):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
     Volume(folder).close()
     if folder.is_mount():
         subprocess.run(["umount", str(folder)], check=True)
-    wait_for_no_trace(folder)
+    wait_for(lambda: traces(folder) == [])
 
 
 @pytest.fixture
@@ -190,6 +190,18 @@ def test_disks_in_a_lost_volume_are_not_replaced_by_nothing(state: Path, harm: o
 
 
 @root
+def test_a_cloud_that_cannot_begin_leaves_nothing_open(state: Path) -> None:
+    state.chmod(0o700)
+    before = traces(state)
+    (state / "instances").write_text("in the way")
+    with pytest.raises(FileExistsError):
+        Cloud(state, Options())
+    wait_for(lambda: traces(state) == before)
+    (state / "instances").unlink()
+    Cloud(state, Options()).stop()
+
+
+@root
 def test_something_else_is_mounted_there(state: Path) -> None:
     Volume(state).open()
     Volume(state).close()
@@ -283,17 +295,10 @@ def test_a_state_that_could_not_be_written_down_ends_when_there_is_room(
         with cloud.engine.hold_clock():
             order = DiskOrder(zone="cn-local-a", category="cloud_essd", level="PL0", size=1)
             made = cloud.disks.create(order, None)
-            deadline = time.monotonic() + 5
-            while not cloud.files.disk(made).exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_for(cloud.files.disk(made).exists)
             filler = fill(small)
-        while "a state could not be ended" not in caplog.text:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: "a state could not be ended" in caplog.text)
         filler.unlink()
-        while [disk.status for disk in cloud.disks.all()] != [DiskStatus.AVAILABLE]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: [disk.status for disk in cloud.disks.all()] == [DiskStatus.AVAILABLE])
     finally:
         cloud.stop()

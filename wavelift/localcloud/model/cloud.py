@@ -9,6 +9,7 @@ import stat
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from wavelift.localcloud.disks import DiskFiles
@@ -86,14 +87,20 @@ class Cloud:
             self._claim.close()
             raise StateInUse(state) from None
         self.options = options
-        self.store = Store(state / "state.sqlite")
-        self._volume = Volume(state)
-        self._volume.open()
-        self.objects = ObjectStore(state / "oss")
-        self._children = Children(state)
-        self.files, self._folders = DiskFiles(state), Folders(state)
-        with self.store.transaction() as tx:
-            self._sockets = sockets = _sockets(tx)
+        with ExitStack() as opened:
+            opened.callback(self._claim.close)
+            self._volume = Volume(state)
+            opened.callback(self._volume.close)
+            self.store = Store(state / "state.sqlite")
+            opened.callback(self.store.close)
+            self._volume.open()
+            self.objects = ObjectStore(state / "oss")
+            opened.callback(self.objects.close)
+            self._children = Children(state)
+            self.files, self._folders = DiskFiles(state), Folders(state)
+            with self.store.transaction() as tx:
+                self._sockets = sockets = _sockets(tx)
+            opened.pop_all()
         self.engine = Engine(self.store, options.profile)
         self.machines = Machines(self._folders, self.files, self._children, sockets)
         context = Context(
