@@ -1,9 +1,12 @@
 """The command as a process, to be killed and started again; whatever happens, nothing of it is left."""
 
 import json
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tests.localcloud.conftest import Ecs
@@ -51,7 +54,15 @@ class Launcher:
 
 
 def clean_up(state: Path) -> None:
-    """What a killed server leaves: its instances run on, its volume stays mounted."""
+    """What a killed server leaves: its instances run on, their sockets stay, its volume stays mounted."""
     for instance in processes.instances_of(state.resolve()):
         processes.end(instance, 0)
+    if (state / "state.sqlite").exists():
+        shutil.rmtree(setting(state, "sockets"), ignore_errors=True)
     Volume(state).close()
+
+
+def setting(state: Path, name: str) -> Path:
+    with closing(sqlite3.connect(state / "state.sqlite")) as connection:
+        (value,) = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+    return Path(value)

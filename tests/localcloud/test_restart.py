@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.localcloud.servers import Launcher, Server
+from tests.localcloud.servers import Launcher, Server, setting
 from wavelift.localcloud.entities import Busy, Disk, Snapshot, new_id
 from wavelift.localcloud.runtimes import processes
 from wavelift.localcloud.runtimes.accelerator import boot_sector
@@ -111,12 +111,6 @@ def marked(instance: str) -> list[int]:
     found = processes.marked(instance)
     assert found
     return found
-
-
-def setting(state: Path, name: str) -> Path:
-    with closing(sqlite3.connect(state / "state.sqlite")) as connection:
-        (value,) = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
-    return Path(value)
 
 
 def kept(state: Path, disk_id: str) -> Disk:
