@@ -329,6 +329,9 @@ def test_machines_share_the_memory_there_is(ecs: Any, tmp_path: Path) -> None:
         mine.wait(mine.instance, third, "Running")
         with mine.refused("OperationDenied.NoStock", 403):
             mine.call("start_instance", instance_id=first)
+        (system,) = mine.call("describe_disks", instance_id=first)["Disks"]["Disk"]
+        with mine.refused("OperationDenied.NoStock", 403):
+            mine.call("re_init_disk", disk_id=system["DiskId"], auto_start_instance=True)
         mine.release(second)
         mine.call("start_instance", instance_id=first)
         mine.wait(mine.instance, first, "Running")

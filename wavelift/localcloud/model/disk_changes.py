@@ -5,7 +5,7 @@ import logging
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import Disk, Image, Instance, Moving, Snapshot
 from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden, invalid
-from wavelift.localcloud.model import sizes
+from wavelift.localcloud.model import sizes, stock
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.model.disks import (
     check_no_snapshot_under_way,
@@ -123,6 +123,8 @@ class DiskChanges:
                 )
             if disk.source_snapshot and tx.get(Snapshot, disk.source_snapshot) is None:
                 raise forbidden("InvalidSourceSnapshot", "The snapshot the disk was created from has been deleted.")
+            if auto_start:
+                stock.check(tx, self._context.options.memory, instance)
             disk.resetting, disk.start_after = "", auto_start
             self._context.engine.request(tx, disk, DiskStatus.REINITING)
 
@@ -166,5 +168,7 @@ class DiskChanges:
         tx.put(disk)
         if start:
             instance = find(tx, Instance, disk.instance)
-            if instance.status is InstanceStatus.STOPPED:
+            if instance.status is InstanceStatus.STOPPED and stock.may_start(
+                tx, self._context.options.memory, instance
+            ):
                 self._context.engine.request(tx, instance, InstanceStatus.STARTING)

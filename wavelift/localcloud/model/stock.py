@@ -20,9 +20,13 @@ def fits(tx: Transaction, limit: int, instance_type: str) -> bool:
     return memory_of(instance_type) <= left(tx, limit)
 
 
+def may_start(tx: Transaction, limit: int, instance: Instance) -> bool:
+    """An instance that is stopped."""
+    return need(instance) <= left(tx, limit)
+
+
 def check(tx: Transaction, limit: int, instance: Instance) -> None:
-    """May this stopped instance start?"""
-    if need(instance) > left(tx, limit):
+    if not may_start(tx, limit, instance):
         raise no_stock(limit)
 
 
