@@ -113,6 +113,7 @@ METHODS = {
     "AWS V2 URL": by_old_aws(True),
 }
 HEADERS = [name for name in METHODS if name.endswith("header")]
+FAR = ["Fri, 31 Dec 9999 23:59:59 -2359", f"Fri, 31 Dec {'9' * 20} 23:59:59 GMT"]
 URLS = [name for name in METHODS if name.endswith("URL")]
 
 
@@ -256,6 +257,20 @@ def test_a_date_is_needed(order: Order, date: dict[str, str]) -> None:
     scope = f"{KEY}/20260101/{REGION}/oss/aliyun_v4_request"
     header = {"Authorization": f"OSS4-HMAC-SHA256 Credential={scope},Signature=00"}
     check_refused(send((order.url, header | date)), 403, "AccessDenied")
+
+
+@pytest.mark.parametrize("scheme", ["OSS", "AWS"])
+@pytest.mark.parametrize("date", FAR)
+def test_a_date_that_no_clock_shows(order: Order, scheme: str, date: str) -> None:
+    check_refused(send((order.url, {"Authorization": f"{scheme} {KEY}:x", "Date": date})), 403, "AccessDenied")
+
+
+@pytest.mark.parametrize("method", ["OSS V4 URL", "AWS V4 URL"])
+def test_names_of_headers_in_another_script(order: Order, method: str) -> None:
+    url, headers = METHODS[method](order)
+    name = "x-oss-additional-headers" if method.startswith("OSS") else "X-Amz-SignedHeaders"
+    altered = str(httpx.URL(url).copy_set_param(name, "host;\u62a5"))
+    check_refused(send((altered, headers)), 400, "InvalidArgument")
 
 
 def test_nobody(order: Order) -> None:

@@ -22,7 +22,16 @@ def test_namespaces_do_not_matter() -> None:
     assert xml.text(xml.parse(body, "Root"), "Key") == "a"
 
 
-@pytest.mark.parametrize("body", [b"", b"<Root>", b"<Other/>", b"\xff"])
+def encoded(name: str) -> bytes:
+    return f'<?xml version="1.0" encoding="{name}"?><Root/>'.encode()
+
+
+def test_what_is_nested_too_deeply_is_not_written() -> None:
+    with pytest.raises(OssError, match="MalformedXML"):
+        xml.dump(xml.parse(b"<a>" * 20_000 + b"</a>" * 20_000, "a"))
+
+
+@pytest.mark.parametrize("body", [b"", b"<Root>", b"<Other/>", b"\xff", *map(encoded, ["foo", "utf-7", "rot13"])])
 def test_malformed(body: bytes) -> None:
     with pytest.raises(OssError, match="MalformedXML"):
         xml.parse(body, "Root")

@@ -30,7 +30,7 @@ def parse(body: bytes, root: str) -> Element:
     """Without namespaces, which some clients send and some do not."""
     try:
         element = ElementTree.fromstring(body)
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # the latter two of encodings
         raise OssError("MalformedXML") from None
     for each in element.iter():
         each.tag = each.tag.rpartition("}")[2]
@@ -40,7 +40,10 @@ def parse(body: bytes, root: str) -> Element:
 
 
 def dump(element: Element) -> str:
-    return ElementTree.tostring(element, "unicode")
+    try:
+        return ElementTree.tostring(element, "unicode")
+    except RecursionError:
+        raise OssError("MalformedXML") from None
 
 
 def text(element: Element, name: str) -> str:

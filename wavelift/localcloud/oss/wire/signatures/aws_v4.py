@@ -12,6 +12,7 @@ from wavelift.localcloud.oss.wire.signatures.claim import (
     bad_authorization,
     canonical_query,
     chain,
+    check_names,
     check_period,
     check_scope,
     check_skew,
@@ -56,7 +57,7 @@ def _claim(
 ) -> Claim:
     key, *scope = credential.split("/")
     check_scope(scope, date, None, "s3", MARK)  # OSS's own instructions name a region it does not have
-    names = signed.split(";")
+    names = check_names(signed)
     missing = {name for name in request.headers if name.startswith("x-amz-")} - set(names)
     if "host" not in names or missing:
         raise OssError("AccessDenied", "There were headers present in the request which were not signed.")

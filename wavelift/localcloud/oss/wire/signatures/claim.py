@@ -49,6 +49,13 @@ def encode(text: str) -> str:
     return quote(text, safe="~")
 
 
+def check_names(signed: str) -> list[str]:
+    """Of headers that a claim says it covers."""
+    if not signed.isascii():
+        raise OssError("InvalidArgument", ArgumentName="SignedHeaders", ArgumentValue=signed)
+    return signed.split(";")
+
+
 def check_skew(moment: float) -> None:
     now = time.time()
     if abs(now - moment) > SKEW:
@@ -83,8 +90,8 @@ def http_date(text: str) -> float:
     if text.endswith("Z") and "T" in text:
         return compact_date(text)
     try:
-        return parsedate_to_datetime(text).timestamp()
-    except ValueError:
+        return parsedate_to_datetime(text).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
         raise no_date() from None
 
 

@@ -12,6 +12,7 @@ from wavelift.localcloud.oss.wire.signatures.claim import (
     bad_authorization,
     canonical_query,
     chain,
+    check_names,
     check_period,
     check_scope,
     check_skew,
@@ -67,7 +68,7 @@ def canonical_request(request: Request, signed: str) -> bytes:
     payload = request.header("x-oss-content-sha256") or UNSIGNED
     if payload != UNSIGNED:
         raise OssError("InvalidArgument", ArgumentName="x-oss-content-sha256", ArgumentValue=payload)
-    additional = sorted(filter(None, signed.lower().split(";")))
+    additional = sorted(filter(None, check_names(signed.lower())))
     headers = "".join(
         f"{name}:{value.strip()}\n"
         for name, value in sorted(request.headers.items())
