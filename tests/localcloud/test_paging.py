@@ -54,10 +54,24 @@ def test_a_token_holds_its_place(ecs: Any, disks: list[str]) -> None:
     assert ids(ecs.call("describe_disks", max_results=10, next_token=page["NextToken"])) == disks[10:20]
 
 
-@pytest.mark.parametrize("token", ["nonsense", base64.b64encode(b"[1]").decode(), "e30=", "é"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "nonsense",
+        *(base64.b64encode(text).decode() for text in (b"[1]", b"[" * 5000, b"[1" + b"0" * 400 + b', ""]')),
+        "e30=",
+        "é",
+    ],
+)
 def test_a_token_of_somebody_else(ecs: Any, token: str) -> None:
     with ecs.refused("InvalidParameter.NextToken", 400):
         ecs.call("describe_disks", next_token=token)
+
+
+def test_a_list_that_is_none(ecs: Any) -> None:
+    for ids in ("[" * 5000, "{", "1", "[1]"):
+        with ecs.refused("InvalidParameter", 400):
+            ecs.call("describe_disks", disk_ids=ids)
 
 
 def test_too_many_results_of_others(ecs: Any) -> None:

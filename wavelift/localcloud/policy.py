@@ -17,7 +17,7 @@ def parse(text: str) -> dict[str, Any]:
     """A policy document that `allows` understands. What it would not understand is refused, never ignored."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise MalformedPolicy("it is not JSON") from None
     if not isinstance(document, dict) or set(document) != {"Version", "Statement"} or document["Version"] != "1":
         raise MalformedPolicy('it has Version "1" and Statement')

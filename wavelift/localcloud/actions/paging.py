@@ -5,7 +5,6 @@ stays is shown once.
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ def _place(token: str) -> Place:
     try:
         age, name = json.loads(base64.urlsafe_b64decode(token.encode()))
         return float(age), str(name)
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise ApiError("InvalidParameter.NextToken", "The specified parameter NextToken is not valid.") from None
 
 

@@ -57,7 +57,7 @@ class Parameters:
             return None
         try:
             items = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise invalid(self._where + name) from None
         if not isinstance(items, list) or len(items) > PAGE_LIMIT or not all(isinstance(i, str) for i in items):
             raise invalid(self._where + name)

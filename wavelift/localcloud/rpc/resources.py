@@ -57,6 +57,6 @@ def _listed(value: str) -> list[str]:
     """A JSON list, a list with commas, or one id."""
     try:
         listed = json.loads(value)
-    except ValueError:
+        return [str(each) for each in listed] if isinstance(listed, list) else [value]
+    except (ValueError, RecursionError):
         return value.split(",")
-    return [str(each) for each in listed] if isinstance(listed, list) else [value]
