@@ -86,6 +86,12 @@ def test_a_mistake_is_told_with_its_line(admin: httpx.Client, faults: Faults, or
         assert missing.status_code == 404 and "there is no rule none" in missing.json()["error"]
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/rules"), ("PUT", "/rules/none")])
+def test_nesting_without_end_is_refused(admin: httpx.Client, method: str, path: str) -> None:
+    answer = admin.request(method, path, content="[" * 20_000)
+    assert answer.status_code == 400 and "is nested too deeply" in answer.json()["error"]
+
+
 def test_the_command_begins_with_the_rules_of_a_file(tmp_path: Path) -> None:
     """And keeps its token from one start to the next, but neither counts nor log."""
     launcher = Launcher(tmp_path / "state")

@@ -95,6 +95,11 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
         ("- a", "faults.yaml:1: write a mapping that starts with `rules:`"),
         ("rules:\n  - [", "faults.yaml:2: no valid YAML: "),
         ("rules: !!python/object:os.system x", "faults.yaml:1: no valid YAML: could not determine a constructor"),
+        ("[" * 20_000, "faults.yaml:1: is nested too deeply; no rule needs that"),
+        ("rules: [{from: 2001-99-99}]", "faults.yaml:1: a value cannot be read: month must be in 1..12"),
+        (f"rules: [{{from: {'9' * 5000}}}]", "faults.yaml:1: a value cannot be read: "),
+        ("rules: !!bool x", "faults.yaml:1: a value cannot be read: "),
+        ("rules: !!timestamp x", "faults.yaml:1: a value cannot be read: "),
         ("rules: 5", "faults.yaml:1: rules: input should be a valid list"),
     ],
 )

@@ -74,6 +74,8 @@ def _compose(text: str, file: str) -> yaml.MappingNode:
         ) from error
     except yaml.YAMLError as error:
         raise RulesError([Problem(file, 1, "", f"no valid YAML: {error}")]) from error
+    except RecursionError as error:
+        raise RulesError([Problem(file, 1, "", "is nested too deeply; no rule needs that")]) from error
     twice = list(_written_twice(root))
     if twice:
         raise RulesError([Problem(file, key.start_mark.line + 1, key.value, "is written twice") for key in twice])
@@ -92,6 +94,8 @@ def _validate(model: type[M], root: yaml.MappingNode, file: str) -> M:
         raise RulesError([Problem(file, line, "", f"no valid YAML: {error.problem}")]) from error
     except ValidationError as error:
         raise RulesError([_problem(file, root, details) for details in error.errors()]) from error
+    except (ValueError, LookupError, AttributeError) as error:  # a month 13, or a tag that does not fit: no mark
+        raise RulesError([Problem(file, 1, "", f"a value cannot be read: {error}")]) from error
     finally:
         loader.dispose()
 
