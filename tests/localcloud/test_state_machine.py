@@ -31,7 +31,7 @@ from wavelift.localcloud.states import PASSAGES, DiskStatus, ImageStatus, Instan
 from wavelift.localcloud.volume import Volume
 
 LONG = "STATE_MACHINE_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "13"))
 KINDS: tuple[type[Moving], ...] = (Disk, Snapshot, Image, Instance)
 PLACES = (0, GIB // 2, GIB - 8)
 ZONES = {"cn-local-a": "vsw-local-a", "cn-local-b": "vsw-local-b"}
