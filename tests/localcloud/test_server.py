@@ -1,12 +1,11 @@
 """The end of a cloud while clients are in the middle of something."""
 
 import os
-import time
 from pathlib import Path
 
 from tests.localcloud.conftest import KEY, SECRET
 from tests.localcloud.oss.test_service import Connection
-from tests.localcloud.test_volume import wait_for_no_trace
+from tests.localcloud.test_volume import traces, wait_for
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.server import LocalCloud
 from wavelift.localcloud.volume import Volume
@@ -37,14 +36,11 @@ def test_transfers_that_stand_still_hold_nothing(tmp_path: Path) -> None:
         reading = down.send_signed("GET", "/here/a")
         assert len(reading.read(1000)) == 1000
         setup.send_signed("DELETE", "/here/a").read()
-        deadline = time.monotonic() + 10
-        while len(blobs(tmp_path)) != len(kept) + 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: len(blobs(tmp_path)) == len(kept) + 1)
     for connection in (setup, up, down):
         connection.close()
     assert open_files(tmp_path) == []
-    wait_for_no_trace(tmp_path)
+    wait_for(lambda: traces(tmp_path) == [])
     volume = Volume(tmp_path)
     volume.open()
     try:
