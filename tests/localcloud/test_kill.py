@@ -23,8 +23,10 @@ from alibabacloud_ecs20140526 import models
 from alibabacloud_tea_openapi.exceptions import ClientException
 
 from tests.localcloud.conftest import ZONE, Ecs
-from tests.localcloud.servers import KEY, SECRET, Launcher
+from tests.localcloud.servers import KEY, SECRET, Launcher, setting
 from wavelift.localcloud.runtimes import processes
+from wavelift.localcloud.runtimes.accelerator import boot_sector
+from wavelift.localcloud.runtimes.qmp import Qmp
 from wavelift.localcloud.volume import FOLDERS
 
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -295,3 +297,54 @@ def test_killed_while_everything_is_under_way(launcher: Launcher) -> None:
     assert server.end(signal.SIGTERM) == 0
     assert not processes.instances_of(launcher.state)
     assert not (launcher.state / "volume").is_mount()
+
+
+def test_killed_while_machines_begin_and_disks_are_plugged_in(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path / "state")
+    try:
+        _kill_among_machines(launcher)
+    finally:
+        launcher.close()
+
+
+def _kill_among_machines(launcher: Launcher) -> None:
+    server, ecs = launcher.start()
+    host, source = ecs.run_host(), ecs.new_disk(SIZE)
+    ecs.attach(source, host)
+    with (launcher.state / "disks" / f"{source}.raw").open("r+b") as file:
+        file.write(boot_sector("machine speaks"))
+    image = ecs.new_image(ecs.new_snapshot(source))
+    machine, rebooted = ecs.run(image), ecs.run(image)
+    spare, other = ecs.new_disk(SIZE), ecs.new_disk(SIZE)
+    for name in (machine, rebooted):
+        ecs.wait(ecs.instance, name, "Running")
+    requests: dict[str, Callable[[Ecs], Any]] = {
+        "run": lambda ecs: ecs.run(image),
+        "attach": lambda ecs: ecs.call("attach_disk", disk_id=spare, instance_id=machine),
+        "attach_too": lambda ecs: ecs.call("attach_disk", disk_id=other, instance_id=machine),
+        "reboot": lambda ecs: ecs.call("reboot_instance", instance_id=rebooted, force_stop=True),
+    }
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+    asked = ask_everything(ecs, requests)
+    wait_for(asked, moments.randint(0, len(asked)))
+    time.sleep(moments.uniform(0, 10 * LATER))
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    replied = {name for name, future in asked.items() if future.exception() is None}
+    server, ecs = launcher.start()
+    found = everything(ecs)
+    instances, disks = found["describe_instances"], found["describe_disks"]
+    assert {each["Status"] for each in instances.values()} == {"Running"}, seed
+    assert "run" not in replied or asked["run"].result() in instances, seed
+    assert processes.instances_of(launcher.state) == set(instances), seed
+    for request, disk in (("attach", spare), ("attach_too", other)):
+        assert disks[disk]["InstanceId"] == machine or request not in replied, seed
+        if not disks[disk]["InstanceId"]:
+            ecs.attach(disk, machine)
+    wanted = {f"disk-{disk.removeprefix('d-')}" for disk in (spare, other)}
+    with Qmp(setting(launcher.state, "sockets") / f"{machine}.sock") as qmp:
+        assert wanted <= {entry["name"] for entry in qmp.execute("qom-list", {"path": "/machine/peripheral"})}, seed
+    for name in instances:
+        ecs.release(name)
+    assert not processes.instances_of(launcher.state), seed
+    assert server.end(signal.SIGTERM) == 0
