@@ -50,6 +50,7 @@ class Ecs:
         def handle(caller: Credential, parameters: Mapping[str, str]) -> Mapping[str, Any]:
             authorization.check(caller, REGION, action, parameters)
             specification.check(action, parameters)
+            self._cloud.room.check(action)
             return function(self._cloud, Parameters(parameters))
 
         return handle

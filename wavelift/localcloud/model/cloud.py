@@ -34,6 +34,7 @@ from wavelift.localcloud.model.snapshots import Snapshots
 from wavelift.localcloud.model.tags import Tags
 from wavelift.localcloud.model.tasks import Tasks
 from wavelift.localcloud.oss.model.store import ObjectStore
+from wavelift.localcloud.room import Room
 from wavelift.localcloud.runtimes.base import Folders
 from wavelift.localcloud.runtimes.hosts import Hosts
 from wavelift.localcloud.runtimes.machines import Machines
@@ -87,6 +88,7 @@ class Cloud:
             self._claim.close()
             raise StateInUse(state) from None
         self.options = options
+        self.room = Room(state)
         with ExitStack() as opened:
             opened.callback(self._claim.close)
             self._volume = Volume(state)
@@ -186,6 +188,7 @@ class Cloud:
         while not self._stopping.wait(WATCH_SECONDS):
             self._children.collect()
             try:
+                self.room.look()
                 self.instances.notice()
             except Exception:
                 LOG.exception("could not look after the instances")
