@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from wavelift.blocks.crypto import KeyRing, MigrationKey
 from wavelift.blocks.digest import BLOCK, digests
 from wavelift.blocks.pack import PackDisk, PackHeader, PackReader, PackWriter, Record
 
@@ -21,9 +22,19 @@ def pattern(length: int) -> bytes:
 TEXT = (b"text that compresses " * 4000)[:BLOCK]
 
 
-def write(header: PackHeader, parts: list[tuple[int, bytes | int]], compress: object = None) -> bytes:
+# The keys of the golden sealed pack: the key-encryption key, and the migration's key wrapped by it.
+GOLDEN_KEY = bytes(range(32))
+GOLDEN_WRAPPED = bytes.fromhex("bd2a276ae8c7464c7e8b396674ac6e0e9558c84c6009b3fa413cf06a67a200823e4d720df2419fa9")
+
+
+def write(
+    header: PackHeader,
+    parts: list[tuple[int, bytes | int]],
+    compress: object = None,
+    key: MigrationKey | None = None,
+) -> bytes:
     """A pack of (offset, data) and (offset, length of zeroes) parts on disk 0."""
-    writer = PackWriter(bytearray(8 << 20), header)
+    writer = PackWriter(bytearray(8 << 20), header, key)
     for offset, part in parts:
         if isinstance(part, int):
             writer.add_zero(0, offset, part)
@@ -34,7 +45,7 @@ def write(header: PackHeader, parts: list[tuple[int, bytes | int]], compress: ob
     return bytes(writer.finish())
 
 
-def read(data: bytes) -> tuple[PackReader, list[tuple[Record, bytes]]]:
+def read(data: bytes, keys: KeyRing | None = None) -> tuple[PackReader, list[tuple[Record, bytes]]]:
     at = 0
 
     def readinto(view: memoryview) -> int:
@@ -44,5 +55,5 @@ def read(data: bytes) -> tuple[PackReader, list[tuple[Record, bytes]]]:
         at += len(piece)
         return len(piece)
 
-    reader = PackReader(readinto)
+    reader = PackReader(readinto, keys=keys)
     return reader, [(record, bytes(view)) for record, view in reader.records()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from wavelift.blocks.blockmap import MapStore, WorkTable, decode_index, disk_root, encode_index, generation_root
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, digests
-from wavelift.blocks.errors import MapError
+from wavelift.blocks.errors import MapError, MapTooLarge, UnknownMap
 
 from .conftest import GOLDEN, pattern
 
@@ -89,6 +90,31 @@ def test_a_damaged_or_missing_table_is_found(tmp_path: Path) -> None:
     table.unlink()
     with pytest.raises(MapError, match="cannot be read"):
         found.table(0)
+
+
+def test_what_is_unknown_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    golden = (GOLDEN / "1.map").read_bytes()
+    for place, version, flags in ((8, 2, 0), (10, 1, 1)):
+        bad = bytearray(golden)
+        bad[place : place + 2] = (version if place == 8 else flags).to_bytes(2, "little")
+        with pytest.raises(UnknownMap) as caught:
+            decode_index(bytes(bad), tmp_path)
+        assert (caught.value.version, caught.value.flags) == (version, flags)
+    store = frozen(tmp_path, 1, {0: pattern(BLOCK)})
+    found = store.load(1)
+    assert found is not None
+    tracemalloc.start()
+    for path in (*(tmp_path / "maps/segments").iterdir(), tmp_path / "maps/1.map"):
+        with path.open("r+b") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(MapTooLarge):
+        found.table(0)
+    with pytest.raises(MapTooLarge, match=r"1\.map"):
+        store.load(1)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    with pytest.raises(MapTooLarge, match="id"):
+        encode_index("x" * 1025, 512, bytes(DIGEST))
 
 
 @given(st.binary(max_size=200))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import pytest
 import zstandard
@@ -12,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavelift.blocks.digest import BLOCK, digests
-from wavelift.blocks.errors import CorruptPack, PackError
+from wavelift.blocks.errors import CorruptPack, PackError, PackTooLarge, UnknownPack
 from wavelift.blocks.pack import (
     END_SIZE,
+    MAX_PACK,
+    MAX_RECORD,
     Codec,
     PackDisk,
     PackHeader,
+    PackReader,
     PackTotals,
     PackWriter,
     Record,
@@ -25,6 +29,7 @@ from wavelift.blocks.pack import (
     encode_header,
     encode_record,
 )
+from wavelift.blocks.pack_layout import MAX_RECORDS
 
 from .conftest import GOLDEN, HEADER, TEXT, pattern, read, write
 
@@ -171,13 +176,68 @@ def test_records_with_a_right_checksum_and_impossible_values(record: Record) -> 
 
 def test_what_is_unknown_is_refused() -> None:
     golden = (GOLDEN / "raw.pack").read_bytes()
-    with pytest.raises(PackError, match="version 2"):
+    with pytest.raises(UnknownPack, match="version 2"):
         read(golden[:8] + b"\x02" + golden[9:])
-    with pytest.raises(PackError, match="flags 1"):
-        read(golden[:10] + b"\x01" + golden[11:])
-    bare = struct.pack("<4sBBHQQI", b"RECD", 9, 0, 0, 0, BLOCK, 0)
-    with pytest.raises(PackError, match="codec 9"):
-        read(encode_header(HEADER) + bare + struct.pack("<I", zlib.crc32(bare)))
+    for flags in (2, 3, 0x8000):
+        with pytest.raises(UnknownPack, match=f"flags {flags}"):
+            read(golden[:10] + struct.pack("<H", flags) + golden[12:])
+    for codec, reserved, message in ((9, 0, "codec 9"), (1, 4, "codec 1 with flags 4")):
+        bare = struct.pack("<4sBBHQQI", b"RECD", codec, reserved, 0, 0, BLOCK, 0)
+        with pytest.raises(UnknownPack, match=message) as caught:
+            read(encode_header(HEADER) + bare + struct.pack("<I", zlib.crc32(bare)))
+        assert (caught.value.what, caught.value.code) == ("codec", "unknown_pack")
+    for key in (b'"later":1,', b'"disk":"a",'):
+        with pytest.raises(UnknownPack, match="header key"):
+            read(header_of(b"{" + key + b'"migration":"m","generation":1,"sequence":1,"disks":[]}'))
+
+
+def test_a_pack_of_more_than_the_limit_is_refused_without_reading_on() -> None:
+    zeroes = encode_record(Record(0, 0, BLOCK, Codec.ZERO, b"", 0))
+    with pytest.raises(PackTooLarge, match="65536") as caught:
+        read(encode_header(HEADER) + zeroes * (MAX_RECORDS + 1))
+    assert caught.value.what == "number of records"
+
+    data = pattern(MAX_RECORD)
+    record = encode_record(Record(0, 0, MAX_RECORD, Codec.RAW, digests(memoryview(data)), MAX_RECORD)) + data
+    given = 0
+    front = encode_header(PackHeader("m", 1, 1, (PackDisk("sda", "d-1", 1 << 40),)))
+
+    def endless(view: memoryview) -> int:
+        nonlocal given
+        where = given
+        given += len(view)
+        if where < len(front):
+            view[:] = front[where : where + len(view)]
+        else:
+            at = (where - len(front)) % len(record)
+            view[:] = record[at : at + len(view)]
+        return len(view)
+
+    reader = PackReader(endless)
+    with pytest.raises(PackTooLarge, match=str(MAX_PACK)):
+        for _ in reader.records():
+            pass
+    assert given <= MAX_PACK + MAX_RECORD
+
+    with pytest.raises(PackTooLarge, match="header"):
+        read(struct.pack("<8sHHII", b"WLPACK\r\n", 1, 0, 2**32 - 1, 0))
+    with pytest.raises(PackTooLarge, match="record on disk sda at byte 0"):
+        read(encode_header(HEADER) + encode_record(Record(0, 0, 2 * MAX_RECORD, Codec.RAW, bytes(512), 2 * MAX_RECORD)))
+
+
+def test_a_writer_makes_nothing_that_no_reader_takes() -> None:
+    with pytest.raises(PackTooLarge):
+        PackWriter(bytearray(4096), replace(HEADER, disks=HEADER.disks * 65))
+    for name in ("", "x" * 1025, "\ud800"):
+        with pytest.raises(PackError, match="No pack can carry"):
+            PackWriter(bytearray(4096), replace(HEADER, migration=name))
+    writer = PackWriter(bytearray(8 << 20), HEADER)
+    for _ in range(MAX_RECORDS):
+        writer.add_zero(0, 0, BLOCK)
+    assert not writer.room(BLOCK)
+    with pytest.raises(PackTooLarge):
+        writer.add_zero(0, 0, BLOCK)
+    assert read(bytes(writer.finish()))[0].totals == PackTotals(MAX_RECORDS, MAX_RECORDS * BLOCK, 0)
 
 
 def test_a_frame_that_claims_gigabytes_allocates_none() -> None:

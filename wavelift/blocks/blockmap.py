@@ -16,11 +16,13 @@ from pathlib import Path
 from blake3 import blake3
 
 from wavelift.blocks.digest import BLOCK, DIGEST, MAX_DISK, SECTOR, SEGMENT, TABLE, ZERO_DIGEST, blocks_of
-from wavelift.blocks.errors import MapError
+from wavelift.blocks.errors import MapError, MapTooLarge, UnknownMap
 
 MAGIC = b"WLMAP\r\n\0"
 VERSION = 1
+MAX_NAME = 1024
 _INDEX = struct.Struct("<8sHHIQQ")
+MAX_INDEX = _INDEX.size + MAX_NAME + MAX_DISK // SEGMENT * DIGEST + 4
 _ZERO_TABLE = bytes(TABLE)
 _DISK_DOMAIN = b"wavelift disk 1\0"
 _GENERATION_DOMAIN = b"wavelift generation 1\0"
@@ -78,7 +80,7 @@ class DiskMap:
             return _ZERO_TABLE[:length]
         path = self.folder / name.hex()
         try:
-            table = path.read_bytes()
+            table = _read_at_most(path, length)
         except OSError as error:
             raise MapError(f"The table {path} cannot be read: {error.strerror}.", "Run a full copy.") from None
         if len(table) != length or segment_digest(table) != name:
@@ -93,20 +95,27 @@ class DiskMap:
 
 
 def encode_index(disk: str, size: int, segments: bytes) -> bytes:
+    """Raises `MapTooLarge` for a disk's id of more than 1,024 bytes."""
     name = disk.encode()
+    if len(name) > MAX_NAME:
+        raise MapTooLarge("The disk's id", MAX_NAME)
     body = _INDEX.pack(MAGIC, VERSION, 0, len(name), size, len(segments) // DIGEST) + name + segments
     return body + struct.pack("<I", zlib.crc32(body))
 
 
 def decode_index(data: bytes, folder: Path) -> DiskMap:
-    """Raises `MapError` for anything but a whole, undamaged index of this version."""
+    """Raises `MapError` and its kinds for anything but a whole, undamaged index of this version."""
     if len(data) < _INDEX.size + 4 or data[:8] != MAGIC:
         raise MapError("This is not a block map.", "Run a full copy.")
-    if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        raise MapError("The block map does not match its checksum.", "Run a full copy.")
+    if len(data) > MAX_INDEX:
+        raise MapTooLarge("A block map", MAX_INDEX)
     _, version, flags, length, size, count = _INDEX.unpack_from(data)
     if version != VERSION or flags:
-        raise MapError(f"This block map has version {version}; this reads {VERSION}.", "Run a full copy.")
+        raise UnknownMap(version, flags)
+    if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        raise MapError("The block map does not match its checksum.", "Run a full copy.")
+    if length > MAX_NAME:
+        raise MapTooLarge("The disk's id", MAX_NAME)
     end = _INDEX.size + length
     if size > MAX_DISK or size % SECTOR or count != segments_of(size) or len(data) != end + count * DIGEST + 4:
         raise MapError("The block map's sizes contradict each other.", "Run a full copy.")
@@ -172,7 +181,7 @@ class MapStore:
     def load(self, generation: int) -> DiskMap | None:
         """The map of a generation, None when there is none. Raises `MapError` when damaged."""
         try:
-            data = self._index(generation).read_bytes()
+            data = _read_at_most(self._index(generation), MAX_INDEX)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -189,7 +198,7 @@ class MapStore:
                 path.unlink()
         used: set[str] = set()
         for path in self.folder.glob("*.map"):
-            found = decode_index(path.read_bytes(), self._segments)
+            found = decode_index(_read_at_most(path, MAX_INDEX), self._segments)
             used.update(found.segment(number).hex() for number in range(segments_of(found.size)))
         for path in self._segments.iterdir():
             if path.name not in used:
@@ -199,10 +208,18 @@ class MapStore:
         return self.folder / f"{generation}.map"
 
 
+def _read_at_most(path: Path, limit: int) -> bytes:
+    """A whole file. Raises OSError, and `MapTooLarge` before it reads one that is longer."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise MapTooLarge(str(path), limit)
+        return file.read()
+
+
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return path.read_bytes() == data
-    except OSError:
+        return _read_at_most(path, len(data)) == data
+    except (OSError, MapTooLarge):
         return False
 
 

@@ -24,6 +24,42 @@ class PackError(BlockError):
     default_code = "bad_pack"
 
 
+class UnknownPack(PackError):
+    """A pack of another version, or with something this version does not have; `what` and `value` say it."""
+
+    default_code = "unknown_pack"
+
+    def __init__(self, what: str, value: object) -> None:
+        self.what, self.value = what, value
+        super().__init__(
+            f"This pack has the {what} {value}, which version 1 does not know.",
+            "Use the same version of Wavelift on both sides.",
+        )
+
+
+class PackTooLarge(PackError):
+    """A pack, or `what` of it, goes beyond the `limit` of the format."""
+
+    default_code = "pack_too_large"
+
+    def __init__(self, what: str, limit: str) -> None:
+        self.what, self.limit = what, limit
+        super().__init__(f"The pack's {what} goes beyond the limit of {limit}.", "Write smaller packs.")
+
+
+class PackKeyMissing(PackError):
+    """A sealed pack, and neither the `key` it was sealed with nor the one that wraps it (ids in hex)."""
+
+    default_code = "pack_key_missing"
+
+    def __init__(self, key: str, wrapping: str) -> None:
+        self.key, self.wrapping = key, wrapping
+        super().__init__(
+            f"The pack is sealed with the key {key}, wrapped by {wrapping}; neither is here.",
+            f"Give the key-encryption key {wrapping}.",
+        )
+
+
 class CorruptPack(PackError):
     """The pack was damaged; `disk` and `offset` (bytes) say where, None where that itself is unknown."""
 
@@ -40,6 +76,29 @@ class MapError(BlockError):
     """A block map is damaged, missing or of another shape."""
 
     default_code = "bad_block_map"
+
+
+class UnknownMap(MapError):
+    """A block map of another version; `version` and `flags` say which."""
+
+    default_code = "unknown_block_map"
+
+    def __init__(self, version: int, flags: int) -> None:
+        self.version, self.flags = version, flags
+        super().__init__(
+            f"This block map has version {version}, flags {flags}; this reads version 1 without flags.",
+            "Run a full copy, or use the version of Wavelift that wrote it.",
+        )
+
+
+class MapTooLarge(MapError):
+    """A file of a block map that is larger than any can be; sizes in bytes."""
+
+    default_code = "block_map_too_large"
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name, self.limit = name, limit
+        super().__init__(f"{name} is larger than the {limit} bytes it may have.", "Run a full copy.")
 
 
 class VolumeTooSmall(BlockError):

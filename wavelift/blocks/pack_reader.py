@@ -1,0 +1,229 @@
+"""Reads packs, trusting nothing in them. See docs/format.md."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import zstandard
+
+from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, blocks_of, digests
+from wavelift.blocks.errors import CorruptPack, PackError, PackKeyMissing, PackTooLarge, UnknownPack
+from wavelift.blocks.pack_layout import (
+    DATA_MARK,
+    END,
+    END_MARK,
+    END_SIZE,
+    MAGIC,
+    MAX_HEADER,
+    MAX_PACK,
+    MAX_RECORD,
+    MAX_RECORD_FRONT,
+    MAX_RECORDS,
+    PLAIN,
+    PREFIX,
+    RECORD,
+    RECORD_HEADER,
+    SEAL,
+    SEALED,
+    VERSION,
+    Codec,
+    PackDisk,
+    PackHeader,
+    PackTotals,
+    ReadInto,
+    Record,
+    possible,
+)
+
+if TYPE_CHECKING:  # who reads plain packs needs no cryptography
+    from wavelift.blocks.crypto import KeyRing
+
+_HEADER_KEYS = {"migration", "generation", "sequence", "disks"}
+_DISK_KEYS = {"disk", "volume", "size"}
+
+
+class PackReader:
+    """Reads a pack from a stream, record by record, in bounded memory.
+
+    `readinto(view)` fills the view and returns how many bytes it got; fewer means the end of the stream.
+    Raises `PackError` and its kinds: `UnknownPack` for what this version does not know, `PackTooLarge` for
+    what goes beyond its limits, `PackKeyMissing`, `CorruptPack` for damage; nothing else.
+    """
+
+    def __init__(
+        self, readinto: ReadInto, scratch: bytearray | mmap.mmap | None = None, keys: KeyRing | None = None
+    ) -> None:
+        """`scratch`, 1 MiB, may be handed from pack to pack: fresh memory is slow. Data is always in it,
+        so that an aligned one makes aligned writes. `keys` open sealed packs; plain ones need none."""
+        self._readinto = _limited(readinto)
+        self._scratch = bytearray(MAX_RECORD) if scratch is None else scratch
+        self._front = bytearray(MAX_RECORD_FRONT)
+        # A broken frame would make the decompressor set its window aside, and a frame may ask for gigabytes.
+        self._zstd = zstandard.ZstdDecompressor(max_window_size=MAX_RECORD)
+        self.sealed = False
+        self.header = self._read_header(keys)
+        self.totals: PackTotals | None = None
+
+    def records(self) -> Iterator[tuple[Record, memoryview]]:
+        """(record, checked data) pairs; the data is valid until the next one. Zero records have none."""
+        records = covered = data_bytes = 0
+        while True:
+            mark = self._exactly(memoryview(self._front)[:4], "a record")
+            if bytes(mark) == END_MARK:
+                self._check_end(PackTotals(records, covered, data_bytes))
+                return
+            if bytes(mark) != DATA_MARK:
+                raise CorruptPack("a record does not begin as one")
+            if records == MAX_RECORDS:
+                raise PackTooLarge("number of records", f"{MAX_RECORDS}")
+            record = self._read_record()
+            yield record, self._payload(record)
+            records += 1
+            covered += record.length
+            data_bytes += 0 if record.codec is Codec.ZERO else record.length
+
+    def _exactly(self, view: memoryview, what: str) -> memoryview:
+        if self._readinto(view) != len(view):
+            raise CorruptPack(f"it ends within {what}")
+        return view
+
+    def _read_header(self, keys: KeyRing | None) -> PackHeader:
+        flags, head, body = self._read_front()
+        if flags == SEALED:
+            if keys is None:
+                raise PackKeyMissing(body[:16].hex(), body[16:32].hex())
+            self._readinto = keys.open(head, self._readinto)
+            self.sealed = True
+            flags, _, body = self._read_front()
+            if flags != PLAIN:
+                raise UnknownPack("flags", f"{flags} within a seal")
+        return _parse_header(body)
+
+    def _read_front(self) -> tuple[int, bytes, bytes]:
+        """Flags, the whole front as it stands in the pack, and the part of it that the checksum covers."""
+        prefix = bytes(self._exactly(memoryview(bytearray(PREFIX.size)), "its header"))
+        magic, version, flags, length, crc = PREFIX.unpack(prefix)
+        if magic != MAGIC:
+            raise PackError("This is not a pack.", "Check what was sent here.")
+        if version != VERSION:
+            raise UnknownPack("version", version)
+        if flags not in (PLAIN, SEALED):
+            raise UnknownPack("flags", flags)
+        if flags == SEALED and length != SEAL.size:
+            raise UnknownPack("envelope", f"of {length} bytes")
+        if length > MAX_HEADER:
+            raise PackTooLarge("header", f"{MAX_HEADER} bytes")
+        body = bytes(self._exactly(memoryview(bytearray(length)), "its header"))
+        if zlib.crc32(body) != crc:
+            raise CorruptPack("its header does not match its checksum")
+        return flags, prefix + body, body
+
+    def _read_record(self) -> Record:
+        front = memoryview(self._front)
+        self._exactly(front[4:RECORD_HEADER], "a record's header")
+        _, codec, reserved, disk, offset, length, payload, crc = RECORD.unpack(front[:RECORD_HEADER])
+        data = codec in (Codec.RAW, Codec.ZSTD)
+        table_size = blocks_of(min(length, MAX_RECORD)) * DIGEST if data else 0
+        table = bytes(self._exactly(front[RECORD_HEADER : RECORD_HEADER + table_size], "a record's digests"))
+        if zlib.crc32(table, zlib.crc32(front[: RECORD_HEADER - 4])) != crc:
+            raise CorruptPack("a record's header does not match its checksum")
+        if reserved != 0 or codec not in list(Codec):
+            raise UnknownPack("codec", codec if reserved == 0 else f"{codec} with flags {reserved}")
+        return self._sane(Record(disk, offset, length, Codec(codec), table, payload))
+
+    def _sane(self, record: Record) -> Record:
+        if record.disk >= len(self.header.disks):
+            raise CorruptPack(f"a record names disk {record.disk} of {len(self.header.disks)}")
+        disk = self.header.disks[record.disk]
+        end = record.offset + record.length
+        limit = SEGMENT if record.codec is Codec.ZERO else MAX_RECORD
+        whole = record.length % BLOCK == 0 or end == disk.size
+        if record.length > limit:
+            raise PackTooLarge(f"record on disk {disk.disk} at byte {record.offset}", f"{limit} bytes")
+        if not record.length or record.offset % BLOCK or end > disk.size or not whole:
+            raise CorruptPack(f"a record covers {record.length} bytes there", disk.disk, record.offset)
+        payload_fits = {
+            Codec.ZERO: record.payload == 0,
+            Codec.RAW: record.payload == record.length,
+            Codec.ZSTD: 0 < record.payload < record.length,
+        }[record.codec]
+        if not payload_fits:
+            raise CorruptPack("a record's payload has a wrong length", disk.disk, record.offset)
+        return record
+
+    def _payload(self, record: Record) -> memoryview:
+        name = self.header.disks[record.disk].disk
+        view = memoryview(self._scratch)[: record.payload]
+        if self._readinto(view) != record.payload:
+            raise CorruptPack("it ends within a record's data", name, record.offset)
+        if record.codec is Codec.ZERO:
+            return view
+        if record.codec is Codec.ZSTD:
+            view = self._decompress(view, record, name)
+        found = digests(view)
+        if found != record.digests:
+            bad = next(
+                i for i in range(0, len(found), DIGEST) if found[i : i + DIGEST] != record.digests[i : i + DIGEST]
+            )
+            raise CorruptPack("a block does not match its digest", name, record.offset + bad // DIGEST * BLOCK)
+        return view
+
+    def _decompress(self, view: memoryview, record: Record, name: str) -> memoryview:
+        try:
+            # The frame's claim is checked first: the decompressor would allocate whatever it says.
+            frame = zstandard.get_frame_parameters(view[:18])
+            fits = frame.content_size == record.length and frame.window_size <= MAX_RECORD
+            data = self._zstd.decompress(view, allow_extra_data=False) if fits else b""
+        except zstandard.ZstdError:
+            raise CorruptPack("a record cannot be decompressed", name, record.offset) from None
+        if len(data) != record.length:
+            raise CorruptPack("a record decompresses to another length", name, record.offset)
+        place = memoryview(self._scratch)[: record.length]
+        place[:] = data
+        return place
+
+    def _check_end(self, seen: PackTotals) -> None:
+        front = memoryview(self._front)
+        self._exactly(front[4:END_SIZE], "its end record")
+        _, records, covered, data_bytes, reserved, crc = END.unpack(front[:END_SIZE])
+        if zlib.crc32(front[: END_SIZE - 4]) != crc or reserved != 0:
+            raise CorruptPack("its end record does not match its checksum")
+        if (records, covered, data_bytes) != (seen.records, seen.bytes, seen.data_bytes):
+            raise CorruptPack("records are missing or too many")
+        if self._readinto(memoryview(bytearray(1))) != 0:
+            raise CorruptPack("something follows its end record")
+        self.totals = seen
+
+
+def _limited(readinto: ReadInto) -> ReadInto:
+    taken = 0
+
+    def limited(view: memoryview) -> int:
+        nonlocal taken
+        got = readinto(view)
+        taken += got
+        if taken > MAX_PACK:
+            raise PackTooLarge("pack", f"{MAX_PACK} bytes")
+        return got
+
+    return limited
+
+
+def _parse_header(body: bytes) -> PackHeader:
+    try:
+        raw = json.loads(body)
+        unknown = raw.keys() - _HEADER_KEYS
+        unknown |= {key for disk in raw["disks"] for key in disk} - _DISK_KEYS
+        disks = tuple(PackDisk(disk["disk"], disk["volume"], disk["size"]) for disk in raw["disks"])
+        header = PackHeader(raw["migration"], raw["generation"], raw["sequence"], disks)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CorruptPack("its header is not what a header holds") from None
+    if unknown:
+        raise UnknownPack("header key", sorted(unknown)[0])
+    if not possible(header):
+        raise CorruptPack("its header holds impossible values")
+    return header
