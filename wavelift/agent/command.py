@@ -11,7 +11,7 @@ from wavelift.agent.replicate import NAME
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.server import configure_logging, listen, read_secret, serve
 from wavelift.sources.base import Source
-from wavelift.sources.image import ImageSource
+from wavelift.sources.choose import source_for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="journals and block maps")
     parser.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="the shared secret")
     parser.add_argument(
-        "--disk", action="append", default=[], metavar="ID=PATH", help="a raw disk image to offer (repeatable)"
+        "--disk",
+        action="append",
+        default=[],
+        metavar="ID=PATH",
+        help="image, device or nbd:// to offer (repeatable)",
     )
     parser.add_argument("--connections", type=int, default=4, metavar="N", help="to the gateway, per job")
 
@@ -45,5 +49,5 @@ def parse_disks(values: list[str]) -> dict[str, Source]:
             raise InvalidRequest(
                 f"--disk {value!r} is not a new ID=PATH.", "Write for example --disk sda=/images/web.raw."
             )
-        sources[name] = ImageSource(Path(path))
+        sources[name] = source_for(path)
     return sources

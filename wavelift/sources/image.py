@@ -1,6 +1,6 @@
 """Raw disk images in regular files. Changes are found by scanning: all is dirty.
 
-No devices: nothing about one tells that its content changed, and a copy must not resume over changed content.
+Whether a file is raw is for the caller to know: whatever it begins with is the disk's own first sector.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, Extent
 
-_FOREIGN = {b"QFI\xfb": "qcow2", b"KDMV": "VMDK", b"conectix": "VHD", b"vhdxfile": "VHDX"}
-
 
 class ImageSource:
     kind = "image"
@@ -25,7 +23,7 @@ class ImageSource:
         self.path = path
 
     def open(self, token: str | None = None) -> ImagePointInTime:
-        """Raises `SourceError`: missing, no regular file, not raw, not a multiple of 512 bytes."""
+        """Raises `SourceError`: missing, no regular file, not a multiple of 512 bytes."""
         try:
             return ImagePointInTime(self.path)
         except OSError as error:
@@ -93,19 +91,7 @@ class ImagePointInTime:
 
     def _check(self, mode: int) -> None:
         if not stat.S_ISREG(mode):
-            raise SourceError(
-                f"{self._path} is no regular file; only disk images in files are read, no devices.",
-                f"Stop what writes to it, copy it to a file (qemu-img convert -f raw -O raw {self._path} disk.raw), "
-                "and offer that.",
-                code="unsupported_source",
-            )
-        start = os.pread(self._fd, 8, 0)
-        for magic, name in _FOREIGN.items():
-            if start.startswith(magic):
-                raise SourceError(
-                    f"{self._path} is a {name} image; only raw images are read.",
-                    f"Convert it: qemu-img convert -O raw {self._path} disk.raw",
-                )
+            raise SourceError(f"{self._path} is no regular file.", "Name a disk image.", code="unsupported_source")
         if self.size == 0 or self.size % SECTOR:
             raise SourceError(
                 f"{self._path} has {self.size} bytes, not a positive multiple of {SECTOR}.",

@@ -1,0 +1,102 @@
+"""What a text names is opened as what it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from wavelift.blocks.errors import SourceError
+from wavelift.sources.choose import source_for
+
+from .conftest import LoopDevice
+
+SIZE = 1 << 20
+
+
+def raw(path: Path, start: bytes = b"") -> Path:
+    path.write_bytes(start.ljust(SIZE, b"\1"))
+    return path
+
+
+def qcow2(path: Path, size: int = SIZE) -> Path:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size)], check=True)
+    # Whole sectors, so that it could be a raw disk as well.
+    os.truncate(path, 512 << 10)
+    return path
+
+
+def opened(text: str, bitmap: str | None = None) -> tuple[str, int, bytes]:
+    """(kind, size, first bytes)."""
+    source = source_for(text, bitmap)
+    found = source.open()
+    start = bytearray(8)
+    found.readinto(0, memoryview(start))
+    found.close()
+    return source.kind, found.size, bytes(start)
+
+
+def test_an_image_is_known_by_its_first_bytes_unless_the_format_is_given(tmp_path: Path) -> None:
+    assert opened(str(raw(tmp_path / "a"))) == ("image", SIZE, b"\1" * 8)
+    inside = qcow2(tmp_path / "b", 4 * SIZE)
+    assert opened(str(inside)) == opened(f"qcow2:{inside}") == ("qcow2", 4 * SIZE, bytes(8))
+    # The very same file as a raw disk: its guest wrote that.
+    assert opened(f"raw:{inside}") == ("image", inside.stat().st_size, b"QFI\xfb\0\0\0\3")
+    with pytest.raises(SourceError, match="no qcow2"):
+        source_for(f"qcow2:{tmp_path / 'a'}").open()
+
+
+def test_a_link_to_a_block_device_is_a_device(tmp_path: Path, loop_device: LoopDevice) -> None:
+    link = tmp_path / "disk-by-id"
+    # On a device nothing is guessed: what is on it belongs to whoever writes there.
+    link.symlink_to(loop_device(qcow2(tmp_path / "a")))
+    kind, size, start = opened(str(link))
+    assert (kind, start[:4]) == ("device", b"QFI\xfb") and size == 512 << 10
+
+
+def test_an_export(tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    command = ["nbdkit", "-f", "-U", socket, "memory", str(SIZE)]
+    with subprocess.Popen(command) as server:
+        try:
+            while not socket.exists():
+                assert server.poll() is None
+            assert opened(f"nbd+unix:///?socket={socket}") == ("nbd", SIZE, bytes(8))
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize(("magic", "name"), [(b"KDMV", "VMDK"), (b"conectix", "VHD"), (b"vhdxfile", "VHDX")])
+def test_other_formats_are_refused_unless_they_are_said_to_be_raw(tmp_path: Path, magic: bytes, name: str) -> None:
+    path = raw(tmp_path / "disk", magic)
+    with pytest.raises(SourceError, match=f"is a {name} image") as caught:
+        source_for(str(path)).open()
+    assert caught.value.code == "unsupported_source" and f"raw:{path}" in caught.value.remedy
+    assert opened(f"raw:{path}")[0] == "image"
+
+
+def test_what_is_neither_file_nor_block_device_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):
+        with pytest.raises(SourceError, match="neither") as caught:
+            source_for(str(path)).open()
+        assert caught.value.code == "unsupported_source" and str(path) in caught.value.message
+
+
+def test_what_is_not_there_yet_is_an_error_of_the_opening(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    source = source_for(str(path))
+    assert source.kind == "image"
+    with pytest.raises(SourceError, match="No such file"):
+        source.open()
+    qcow2(path)
+    assert source.kind == "qcow2"
+
+
+def test_a_bitmap_of_what_has_none_is_refused(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a")
+    for text in (f"raw:{path}", str(path)):
+        with pytest.raises(SourceError, match="has no bitmap"):
+            source_for(text, "b0").open()

@@ -1,0 +1,97 @@
+"""Which source a text stands for: what `--disk` of the agent and SOURCE of the copy command take.
+
+/dev/vg/data        a block device: a snapshot of a logical volume where there can be one, else the device
+/images/web.raw     an image in a regular file: qcow2 when it begins like one, else raw
+raw:PATH qcow2:PATH an image of just that format (a guest may write anything to the start of a raw disk)
+nbd:// nbds:// nbd+unix:// nbds+unix://   an NBD export
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from wavelift.blocks.errors import SourceError
+from wavelift.sources.base import PointInTime, Source
+from wavelift.sources.device import DeviceSource
+from wavelift.sources.image import ImageSource
+from wavelift.sources.nbd import NbdSource
+from wavelift.sources.qcow2 import MAGIC, Qcow2Source
+
+_NBD = ("nbd://", "nbds://", "nbd+unix://", "nbds+unix://")
+_FOREIGN = {b"KDMV": "VMDK", b"conectix": "VHD", b"vhdxfile": "VHDX"}
+
+
+def source_for(text: str, bitmap: str | None = None) -> Source:
+    """The source, not opened yet: what a path is may change, or come, until then.
+
+    `bitmap` names the dirty bitmap of an NBD export or qcow2 image. Raises `SourceError`: a bitmap of what has none.
+    """
+    if text.startswith(_NBD):
+        return NbdSource(text, bitmap)
+    if text.startswith("qcow2:"):
+        return Qcow2Source(Path(text.removeprefix("qcow2:")), bitmap)
+    if text.startswith("raw:"):
+        if bitmap is not None:
+            raise _no_bitmap(text)
+        return ImageSource(Path(text.removeprefix("raw:")))
+    return PathSource(Path(text), bitmap)
+
+
+class PathSource:
+    """Whatever the path is at the time of its opening."""
+
+    def __init__(self, path: Path, bitmap: str | None = None) -> None:
+        self.path = path
+        self.bitmap = bitmap
+
+    @property
+    def kind(self) -> str:
+        """An image's while nothing is there."""
+        try:
+            return self._pick().kind
+        except (OSError, SourceError):
+            return ImageSource.kind
+
+    def open(self, token: str | None = None) -> PointInTime:
+        """Raises `SourceError`: missing, or as the source that it turns out to be."""
+        try:
+            found = self._pick()
+        except OSError as error:
+            raise SourceError(
+                f"{self.path} cannot be opened: {error.strerror}.", "Check the path and its rights."
+            ) from None
+        if self.bitmap is not None and not isinstance(found, Qcow2Source):
+            raise _no_bitmap(str(self.path))
+        return found.open(token)
+
+    def _pick(self) -> Source:
+        mode = self.path.stat().st_mode
+        if stat.S_ISBLK(mode):
+            return DeviceSource(self.path)
+        if not stat.S_ISREG(mode):
+            raise SourceError(
+                f"{self.path} is neither a regular file nor a block device.",
+                "Name a disk image, a disk, a partition or a logical volume.",
+                code="unsupported_source",
+            )
+        with self.path.open("rb") as file:
+            start = file.read(8)
+        if start.startswith(MAGIC):
+            return Qcow2Source(self.path, self.bitmap)
+        for magic, name in _FOREIGN.items():
+            if start.startswith(magic):
+                raise SourceError(
+                    f"{self.path} is a {name} image; raw and qcow2 images are read.",
+                    f"Convert it: qemu-img convert -O qcow2 {self.path} disk.qcow2; or write raw:{self.path} "
+                    "if that is what its disk begins with.",
+                    code="unsupported_source",
+                )
+        return ImageSource(self.path)
+
+
+def _no_bitmap(text: str) -> SourceError:
+    return SourceError(
+        f"{text} has no bitmap.",
+        "Name a qcow2 image or an NBD export, or leave the bitmap out: a scan finds changes.",
+    )
