@@ -49,8 +49,9 @@ def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Launche
     """On a volume of its own, and as on a file system where a copy takes its time."""
     state = tmp_path / "state"
     if request.param == "copies":
+        state.mkdir(mode=0o700)
         for name in FOLDERS:
-            (state / name).mkdir(parents=True)
+            (state / name).mkdir()
     launcher = Launcher(state)
     yield launcher
     launcher.close()
