@@ -1,0 +1,205 @@
+"""A live QEMU/KVM guest, over a QMP socket of its own; nothing is installed in the guest, and it runs on.
+
+Each cycle begins a new dirty bitmap at its instant, and its token names that bitmap. A bitmap records until a later
+cycle was committed: what a failed or killed cycle sent is still dirty in the one that its base names.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+
+from wavelift.blocks.errors import SourceError
+from wavelift.sources.base import Consistency, Extent, Source
+from wavelift.sources.nbd import NbdPointInTime
+from wavelift.sources.qemu_disks import MOMENT, PREFIX, GuestDisk, drop, find_disk, sweep, unusable
+from wavelift.sources.qemu_moment import Moment, Wanted
+from wavelift.sources.qmp import MonitorBusy, Qmp
+
+_TOKEN = re.compile(rf"qemu:({PREFIX}[0-9a-f]+):([0-9]+)")
+
+
+class QemuGuest:
+    """One guest. `agent`: the socket of its guest agent. `scratch`: where the space for what the guest overwrites
+    while a moment is read is taken from."""
+
+    def __init__(self, monitor: Path, scratch: Path, agent: Path | None = None) -> None:
+        self.monitor = monitor
+        self.agent = agent
+        self._scratch = scratch
+        self._lock = threading.Lock()
+        self._qmp: Qmp | None = None
+
+    def open(self, wanted: Sequence[tuple[str, str | None]]) -> list[QemuPointInTime]:
+        """All of (disk, token), at one instant. Raises `MonitorBusy`, `GuestGone`, `SourceError`."""
+        with self._lock:
+            if self._qmp is not None:
+                raise MonitorBusy(
+                    f"Another job of this agent reads the guest at {self.monitor}.", "Wait until it has ended."
+                )
+            qmp = self._qmp = Qmp(self.monitor)
+        try:
+            sweep(qmp)
+            disks = [find_disk(qmp, name) for name, _ in wanted]
+            plans, notes = [], []
+            for disk, (name, token) in zip(disks, wanted, strict=True):
+                plan, reason = _plan(disk, token)
+                _keep_only(qmp, disk, plan.since)
+                plans.append(plan)
+                notes.append([f"disk {name}: {reason}: changes are found by a scan"] if reason else [])
+            moment = Moment(qmp, self.monitor, self._scratch, plans, self.agent)
+        except BaseException:
+            self._end()
+            raise
+        group = _Group(self, moment, len(plans))
+        opened: list[QemuPointInTime] = []
+        try:
+            for index, plan in enumerate(plans):
+                opened.append(QemuPointInTime(group, moment.connect(index), _token(plan), notes[index]))
+        except BaseException:
+            group.end(len(plans))
+            raise
+        return opened
+
+    def describe(self, name: str) -> GuestDisk:
+        with self._lock:
+            if self._qmp is not None:
+                return find_disk(self._qmp, name)
+            qmp = Qmp(self.monitor)
+            try:
+                return find_disk(qmp, name)
+            finally:
+                qmp.close()
+
+    def recover(self) -> None:
+        """Take down what a killed agent left in the guest."""
+        with self._lock:
+            qmp = Qmp(self.monitor)
+            try:
+                sweep(qmp)
+            finally:
+                qmp.close()
+
+    def forget(self, name: str) -> None:
+        """Remove the bitmaps of a disk."""
+        with self._lock:
+            qmp = Qmp(self.monitor)
+            try:
+                _keep_only(qmp, find_disk(qmp, name), None)
+            finally:
+                qmp.close()
+
+    def _end(self) -> None:
+        with self._lock:
+            qmp, self._qmp = self._qmp, None
+        if qmp is not None:
+            qmp.close()
+
+
+class QemuDisk:
+    """One disk of a guest: a node name, a drive's id or a device's id."""
+
+    kind = "qemu"
+
+    def __init__(self, guest: QemuGuest, name: str) -> None:
+        self.guest = guest
+        self.name = name
+
+    @property
+    def host(self) -> Hashable:
+        return self.guest
+
+    def open(self, token: str | None = None) -> QemuPointInTime:
+        return self.guest.open([(self.name, token)])[0]
+
+    def open_together(self, disks: Sequence[tuple[Source, str | None]]) -> list[QemuPointInTime]:
+        return self.guest.open([(disk.name, token) for disk, token in disks if isinstance(disk, QemuDisk)])
+
+    def describe(self) -> tuple[int, Consistency]:
+        """Frozen where a guest agent was given; a cycle in which it does not answer says so."""
+        expected = Consistency.CRASH if self.guest.agent is None else Consistency.FROZEN
+        return self.guest.describe(self.name).size, expected
+
+    def forget(self) -> None:
+        self.guest.forget(self.name)
+
+
+class QemuPointInTime:
+    """A disk of the guest as it was at the instant. The last one closed takes the moment down."""
+
+    def __init__(self, group: _Group, export: NbdPointInTime, token: str, notes: list[str]) -> None:
+        self._group = group
+        self._export = export
+        self._token = token
+        self._closed = False
+        self.size = export.size
+        self.tracked = export.tracked
+        self.consistency = export.consistency
+        self.notes = notes
+
+    @property
+    def token(self) -> str:
+        """Raises `SourceError` when the moment was lost meanwhile."""
+        self._group.moment.check()
+        return self._token
+
+    def extents(self) -> Iterator[Extent]:
+        return self._export.extents()
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        try:
+            self._export.readinto(offset, view)
+        except SourceError:
+            self._group.moment.check()
+            raise
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._export.close()
+            self._group.end(1)
+
+
+class _Group:
+    """The points in time of one moment: the guest is left when all are closed."""
+
+    def __init__(self, guest: QemuGuest, moment: Moment, count: int) -> None:
+        self.moment = moment
+        self._guest = guest
+        self._left = count
+        self._lock = threading.Lock()
+
+    def end(self, count: int) -> None:
+        with self._lock:
+            self._left -= count
+            if self._left != 0:
+                return
+        try:
+            self.moment.close()
+        finally:
+            self._guest._end()
+
+
+def _plan(disk: GuestDisk, token: str | None) -> tuple[Wanted, str | None]:
+    """What to do with a disk, and why its changes cannot be told, when a token says they should."""
+    following = f"{PREFIX}{uuid.uuid4().hex[:16]}"
+    if token is None:
+        return Wanted(disk, None, following), None
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        return Wanted(disk, None, following), "its last generation was read from another kind of source"
+    reason = unusable(disk, match[1], int(match[2]))
+    return Wanted(disk, None if reason else match[1], following), reason
+
+
+def _token(plan: Wanted) -> str:
+    return f"qemu:{plan.following}:{plan.disk.size}"
+
+
+def _keep_only(qmp: Qmp, disk: GuestDisk, since: str | None) -> None:
+    for bitmap in disk.bitmaps:
+        if bitmap.startswith(PREFIX) and not bitmap.startswith(MOMENT) and bitmap != since:
+            drop(qmp, disk.node, bitmap)
