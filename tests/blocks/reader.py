@@ -30,7 +30,7 @@ def require(condition: object, what: str) -> None:
 @dataclass
 class Pack:
     header: dict[str, object]
-    # disk id, offset, length, codec, content (zeroes for a zero record)
+    # disk id, offset, length, codec, content (none for a zero record)
     records: list[tuple[str, int, int, str, bytes]]
     totals: tuple[int, int, int]
 
@@ -135,7 +135,7 @@ def read_record(source: Bytes, disks: list[dict[str, object]]) -> tuple[str, int
     payload = source.take(size)
     if codec == 1:
         require(size == 0, "payload of a zero record")
-        return str(disk["disk"]), offset, length, "zero", bytes(length)
+        return str(disk["disk"]), offset, length, "zero", b""
     if codec == 0:
         content = payload
     else:

@@ -67,9 +67,7 @@ def test_product_and_stranger_read_the_same_from_each_golden_pack(name: str) -> 
         (ids[record.disk], record.offset, record.length, record.codec.name.lower(), content or None)
         for record, content in records
     ] == expected
-    assert [(*record[:4], None if record[3] == "zero" else record[4]) for record in theirs.records] == expected
-    for _, _, length, codec, content in theirs.records:
-        assert codec != "zero" or content == bytes(length)
+    assert [(*record[:4], record[4] or None) for record in theirs.records] == expected
     assert ours.totals is not None
     assert (ours.totals.records, ours.totals.bytes, ours.totals.data_bytes) == theirs.totals
 

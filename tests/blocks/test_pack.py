@@ -253,6 +253,21 @@ def test_a_frame_that_claims_gigabytes_allocates_none() -> None:
     assert peak < 8 << 20
 
 
+def test_a_frame_that_needs_a_large_window_is_refused() -> None:
+    data = b"x" * BLOCK
+    for log, taken in ((20, True), (21, False)):
+        # Content size in 4 bytes, window of 2^log, one block: 64 KiB of the same byte.
+        frame = b"\x28\xb5\x2f\xfd\x80" + bytes([log - 10 << 3]) + struct.pack("<I", BLOCK)
+        frame += (BLOCK << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"x"
+        record = Record(0, 0, BLOCK, Codec.ZSTD, digests(memoryview(data)), len(frame))
+        pack = encode_header(HEADER) + encode_record(record) + frame + encode_end(PackTotals(1, BLOCK, BLOCK))
+        if taken:
+            assert read(pack)[1][0][1] == data
+        else:
+            with pytest.raises(CorruptPack):
+                read(pack)
+
+
 def test_a_missing_record_is_found() -> None:
     whole = write(HEADER, [(0, pattern(BLOCK)), (BLOCK, 2 * BLOCK)])
     front = len(encode_header(HEADER))

@@ -62,8 +62,7 @@ class PackReader:
         self._readinto = _limited(readinto)
         self._scratch = bytearray(MAX_RECORD) if scratch is None else scratch
         self._front = bytearray(MAX_RECORD_FRONT)
-        # A broken frame would make the decompressor set its window aside, and a frame may ask for gigabytes.
-        self._zstd = zstandard.ZstdDecompressor(max_window_size=MAX_RECORD)
+        self._zstd = zstandard.ZstdDecompressor()
         self.sealed = False
         self.header = self._read_header(keys)
         self.totals: PackTotals | None = None
