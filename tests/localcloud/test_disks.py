@@ -44,7 +44,7 @@ def test_life_of_a_disk(ecs: Any, server: LocalCloud, state: Path) -> None:
 def test_sizes(ecs: Any, category: str, level: str | None, low: int, high: int) -> None:
     fields = {"zone_id": ZONE, "disk_category": category, "performance_level": level}
     for size in {low - 1, high + 1} - {0}:
-        with ecs.refused("InvalidDiskSize.NotSupported", 400):
+        with ecs.refused("InvalidDiskSize.NotSupported", 403):
             ecs.call("create_disk", size=size, **fields)
     ecs.call("delete_disk", disk_id=ecs.new_disk(low, disk_category=category, performance_level=level))
 

@@ -36,7 +36,7 @@ class Room:
 
     def check(self, action: str) -> None:
         if action in TAKES_ROOM and (free := self._free()) < MARGIN:
-            raise ApiError("InternalError", f"{self._shortage(free)}: {action} is refused.", 500)
+            raise ApiError("InternalError", f"{self._shortage(free)}: {action} is refused.")
 
     def look(self) -> None:
         """Says once that too little is left, and once that there is enough again."""

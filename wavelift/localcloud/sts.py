@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wavelift.localcloud.accounts import LONGEST, Accounts, Credential
-from wavelift.localcloud.errors import ApiError, forbidden, unknown_action
+from wavelift.localcloud.errors import ApiError, unknown_action
 from wavelift.localcloud.policy import MalformedPolicy, allows, parse
 from wavelift.localcloud.rpc.formats import timestamp
 from wavelift.localcloud.rpc.parameters import Parameters
@@ -42,9 +42,7 @@ class Sts:
         if not _SESSION.fullmatch(session):
             raise _malformed("RoleSessionName")
         if not allows(caller.policy, "sts:AssumeRole", arn):
-            raise forbidden(
-                "NoPermission", "You are not authorized to do this action. You should be authorized by RAM."
-            )
+            raise ApiError("NoPermission", "You are not authorized to do this action. You should be authorized by RAM.")
         issued = self._accounts.issue(_duration(p), _policy(p), arn, session)
         return {
             "AssumedRoleUser": {"Arn": f"{arn}/{session}", "AssumedRoleId": f"{issued.identifier}:{session}"},

@@ -7,7 +7,7 @@ from wavelift.localcloud.actions.fields import unsupported
 from wavelift.localcloud.actions.paging import Limits, page
 from wavelift.localcloud.actions.registry import Reply, action
 from wavelift.localcloud.entities import Execution, Instance, Invocation
-from wavelift.localcloud.errors import ApiError, forbidden, invalid
+from wavelift.localcloud.errors import ApiError, invalid
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.commands import CommandOrder
 from wavelift.localcloud.model.context import check_region
@@ -49,13 +49,13 @@ def run_command(cloud: Cloud, p: Parameters) -> Reply:
     check_region(p.required("RegionId"))
     kind = p.required("Type")
     if kind not in TYPES:
-        raise ApiError("InvalidCmdType.NotFound", f"The command type {kind!r} does not exist.", 404)
+        raise ApiError("InvalidCmdType.NotFound", f"The command type {kind!r} does not exist.")
     if kind != TYPE:
         raise ApiError("InvalidInstance.NotMatch", f"The instances of this cloud run {TYPE} only.")
     if p.text("RepeatMode") not in {None, "Once"}:
-        raise ApiError("InvalidRepeatMode.NotFound", "This cloud runs commands once.", 404)
+        raise ApiError("InvalidRepeatMode.NotFound", "This cloud runs commands once.")
     if p.flag("EnableParameter") or p.text("Username") not in {None, "root"}:
-        raise forbidden("Operation.Forbidden", "This cloud has no custom parameters and no other user than root.")
+        raise ApiError("Operation.Forbidden", "This cloud has no custom parameters and no other user than root.")
     unsupported(p, "Frequency", "ContainerId", "ContainerName", "Launcher", "OssOutputDelivery")
     if p.structures("ResourceTag"):
         raise invalid("ResourceTag", "Instances are named by InstanceId.")
@@ -63,7 +63,7 @@ def run_command(cloud: Cloud, p: Parameters) -> Reply:
     if not instances:
         raise ApiError("MissingParam.InstanceId", "The parameter instanceId is missing or empty.")
     if len(instances) > INSTANCE_LIMIT:
-        raise forbidden("InstanceIds.ExceedLimit", "The number of instance IDs exceeds the upper limit.")
+        raise ApiError("InstanceIds.ExceedLimit", "The number of instance IDs exceeds the upper limit.")
     folder = p.text("WorkingDir") or ""
     if len(folder) > 200 or (folder and not folder.startswith("/")):
         raise ApiError("InvalidParameter.WorkingDir", "The specified parameter WorkingDir is not valid.")
@@ -88,9 +88,9 @@ def _content(p: Parameters) -> str:
             data = base64.b64decode(text, validate=True)
             text = data.decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise forbidden("CmdContent.DecodeError", "The CommandContent is not text in Base64.") from None
+            raise ApiError("CmdContent.DecodeError", "The CommandContent is not text in Base64.") from None
     if len(base64.b64encode(data)) > CONTENT_LIMIT:
-        raise forbidden("CmdContent.ExceedLimit", "The maximum length of a command is exceeded.")
+        raise ApiError("CmdContent.ExceedLimit", "The maximum length of a command is exceeded.")
     return text
 
 

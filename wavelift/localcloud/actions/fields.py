@@ -77,7 +77,7 @@ def not_encrypted(p: Parameters) -> None:
 
 def no_resource_group(p: Parameters) -> None:
     if p.text("ResourceGroupId") is not None:
-        raise ApiError("InvalidResourceGroup.NotFound", "The ResourceGroup provided does not exist.", 404)
+        raise ApiError("InvalidResourceGroup.NotFound", "The ResourceGroup provided does not exist.")
 
 
 def dry_run(p: Parameters) -> None:

@@ -144,7 +144,7 @@ def modify_image_share_permission(cloud: Cloud, p: Parameters) -> Reply:
     add, remove = (p.repeated(name)[:SHARED_AT_ONCE] for name in ("AddAccount", "RemoveAccount"))
     for account in (*add, *remove):
         if not _ACCOUNT.fullmatch(account):
-            raise ApiError("InvalidAccount.NotFound", f"The specified account {account!r} does not exist.", 404)
+            raise ApiError("InvalidAccount.NotFound", f"The specified account {account!r} does not exist.")
     cloud.image_changes.share(p.required("ImageId"), add, remove, p.flag("DryRun"))
     return {}
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from wavelift.localcloud.actions import fields
 from wavelift.localcloud.actions.registry import Reply, action
-from wavelift.localcloud.errors import ApiError, forbidden, invalid, missing
+from wavelift.localcloud.errors import ApiError, invalid, missing
 from wavelift.localcloud.model.attributes import Changes
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
@@ -115,7 +115,7 @@ def _user_data(p: Parameters) -> str | None:
     try:
         data = base64.b64decode(text, validate=True)
         if len(data) > USER_DATA_LIMIT:
-            raise forbidden("InvalidUserData.SizeExceeded", f"User data has at most {USER_DATA_LIMIT} bytes.")
+            raise ApiError("InvalidUserData.SizeExceeded", f"User data has at most {USER_DATA_LIMIT} bytes.")
         return data.decode()
     except (binascii.Error, UnicodeDecodeError):
         raise ApiError("InvalidUserData.Base64FormatInvalid", "The specified UserData is not text in Base64.") from None
@@ -191,7 +191,7 @@ def _ids(p: Parameters) -> list[str]:
     if not ids:
         raise missing("InstanceId")
     if len(ids) > MOST:
-        raise forbidden("InstanceIds.ExceedLimit", f"A request names at most {MOST} instances.")
+        raise ApiError("InstanceIds.ExceedLimit", f"A request names at most {MOST} instances.")
     return ids
 
 
@@ -229,7 +229,7 @@ def _moved_alone(identifier: str, move: Callable[[Sequence[str]], list[Moved]]) 
 def modify_instance_attribute(cloud: Cloud, p: Parameters) -> Reply:
     fields.unsupported(p, "DeletionProtection", "NetworkInterfaceQueueNumber", "EnableJumboFrame")
     if p.repeated("SecurityGroupIds"):
-        raise forbidden("OperationDenied", "This cloud changes the groups of no instance that exists.")
+        raise ApiError("OperationDenied", "This cloud changes the groups of no instance that exists.")
     changes = Changes(
         name=fields.name(p, "InstanceName"),
         description=fields.description(p),

@@ -139,7 +139,7 @@ def describe_available_resource(cloud: Cloud, p: Parameters) -> Reply:
     fields.unsupported(p, "DedicatedHostId")
     target, zone = p.choice("DestinationResource", TARGETS), p.text("ZoneId")
     if zone is not None and zone not in ZONES:
-        raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.", 404)
+        raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.")
     stock = {} if p.text("InstanceChargeType") == "PrePaid" else _supported(cloud, p, target or "")
     zones = [
         {

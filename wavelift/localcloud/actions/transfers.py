@@ -4,7 +4,7 @@ from wavelift.localcloud.actions import fields
 from wavelift.localcloud.actions.images import DEVICES, LINUX, about, one_of
 from wavelift.localcloud.actions.registry import Reply, action
 from wavelift.localcloud.entities import REGION
-from wavelift.localcloud.errors import ApiError, forbidden, missing
+from wavelift.localcloud.errors import ApiError, missing
 from wavelift.localcloud.model.cloud import Cloud
 from wavelift.localcloud.model.context import check_region
 from wavelift.localcloud.model.exports import ExportOrder
@@ -51,7 +51,7 @@ def _source(p: Parameters) -> Source:
     if kind is not None and kind.upper() not in IMPORTED:
         raise _malformed(kind)
     if device is not None and device not in DEVICES:
-        raise forbidden("InvalidParameter.Malformed", 'The specified "DiskDeviceMapping.n.Device" is not valid.')
+        raise ApiError("InvalidParameter.Malformed", 'The specified "DiskDeviceMapping.n.Device" is not valid.')
     # The model says what sizes there are: the codes for system and data disks differ.
     size = p.integer("DiskImageSize") if p.text("DiskImageSize") is not None else p.integer("DiskImSize")
     return Source(bucket, key, kind.upper() if kind else None, size, device)

@@ -15,9 +15,9 @@ def error_of(fault: Fault, service: Service) -> ApiError:
             code = fault.code or ("TotalQpsLimitExceeded" if oss else "Throttling.User")
             return ApiError(code, "The request was denied due to flow control.", 503 if oss else 400)
         case kinds.Unavailable():
-            return ApiError("ServiceUnavailable", "The service is temporarily unavailable.", 503)
+            return ApiError("ServiceUnavailable", "The service is temporarily unavailable.")
         case kinds.NoStock():
-            return ApiError("OperationDenied.NoStock", "The zone has no stock of the requested resource.", 403)
+            return ApiError("OperationDenied.NoStock", "The zone has no stock of the requested resource.")
         case kinds.Quota():
             return ApiError(fault.code, "The quota of the account is used up.", 403)
         case kinds.Forbidden():
@@ -26,7 +26,7 @@ def error_of(fault: Fault, service: Service) -> ApiError:
         case kinds.Error():
             return ApiError(fault.code, fault.message, fault.status)
         case _:
-            return ApiError("InternalError", "The request failed for an unknown reason.", 500)
+            return ApiError("InternalError", "The request failed for an unknown reason.")
 
 
 def headers_of(fault: Fault, service: Service) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from wavelift.localcloud.entities import INSTANCE_TYPES, Disk, Image, Instance
-from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden
+from wavelift.localcloud.errors import ApiError, dry_run_passed
 from wavelift.localcloud.model import names, sizes
 from wavelift.localcloud.model.context import Context, find
 from wavelift.localcloud.model.disks import Disks, check_not_being_copied, disks_of, wrong_instance_status
@@ -79,9 +79,9 @@ class Attributes:
             if instance.status is not InstanceStatus.STOPPED or instance.releasing:
                 raise wrong_instance_status(instance)
             if image.status not in {ImageStatus.AVAILABLE, ImageStatus.DEPRECATED}:
-                raise forbidden("ImageNotAvailable", f"The image is {image.status.value}.")
+                raise ApiError("ImageNotAvailable", f"The image is {image.status.value}.")
             if instance.on_host or image.system is None:
-                raise forbidden("OperationDenied", "A host instance has no system disk of its own.")
+                raise ApiError("OperationDenied", "A host instance has no system disk of its own.")
             old = self._system_disk(tx, instance)
             check_not_being_copied(tx, [old])
             order = OrderedDisk(
@@ -97,9 +97,7 @@ class Attributes:
                     "InvalidSystemDiskSize.ValueNotSupported", f"The system disk has {old.size} GiB: it never shrinks."
                 )
             if not self._context.files.can_hold(sizes.to_bytes(order.size or 0)):
-                raise forbidden(
-                    "InvalidDiskSize.NotSupported", "The filesystem of this host has no files of that size."
-                )
+                raise ApiError("InvalidDiskSize.NotSupported", "The filesystem of this host has no files of that size.")
             new = new_system_disk(image, instance, order)
             new.tags = old.tags
             instance.image, instance.boot_mode = image.id, boot_mode(image)
@@ -114,4 +112,4 @@ class Attributes:
         for disk in disks_of(tx, instance.id):
             if disk.type == "system" and disk.status is DiskStatus.IN_USE:
                 return disk
-        raise forbidden("OperationDenied", f"{instance.id} has no system disk.")
+        raise ApiError("OperationDenied", f"{instance.id} has no system disk.")

@@ -68,7 +68,7 @@ class Commands:
                 return self._found(known, tx.get(Invocation, known))
             for identifier in order.instances:
                 if tx.get(Instance, identifier) is None:
-                    raise ApiError("InvalidInstance.NotFound", "The specified instance does not exist.", 404)
+                    raise ApiError("InvalidInstance.NotFound", "The specified instance does not exist.")
             invocation = Invocation(
                 id=new_id(Invocation.prefix),
                 created=time.time(),
@@ -231,7 +231,7 @@ class Commands:
     @staticmethod
     def _found(identifier: str, invocation: Invocation | None) -> Invocation:
         if invocation is None:
-            raise ApiError("InvalidInvokeId.NotFound", f"The command execution {identifier} does not exist.", 404)
+            raise ApiError("InvalidInvokeId.NotFound", f"The command execution {identifier} does not exist.")
         return invocation
 
     def stop(self, identifier: str, instances: Sequence[str]) -> None:
@@ -240,7 +240,7 @@ class Commands:
             invocation = self._found(identifier, tx.get(Invocation, identifier))
             known = {execution.instance for execution in invocation.executions}
             if not known.issuperset(instances):
-                raise ApiError("InvalidInstance.NotFound", "The command was not sent to the specified instance.", 404)
+                raise ApiError("InvalidInstance.NotFound", "The command was not sent to the specified instance.")
             for execution in invocation.executions:
                 if execution.status not in ENDED and (not instances or execution.instance in instances):
                     execution.stopping = True

@@ -70,7 +70,7 @@ def find(tx: Transaction, kind: type[E], identifier: str) -> E:
 
 def check_region(region: str | None) -> None:
     if region is not None and region != REGION:
-        raise ApiError("InvalidRegionId.NotFound", "The specified RegionId does not exist.", 404)
+        raise ApiError("InvalidRegionId.NotFound", "The specified RegionId does not exist.")
 
 
 def disk_lock(identifier: str) -> str:

@@ -4,7 +4,7 @@ import logging
 
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import Disk, Image, Instance, Moving, Snapshot
-from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden, invalid
+from wavelift.localcloud.errors import ApiError, dry_run_passed, invalid
 from wavelift.localcloud.model import sizes, stock
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.model.disks import (
@@ -41,7 +41,7 @@ class DiskChanges:
                 self._check_resize(tx, disk, online)
                 kind.check_larger(disk.type == "system", size, disk.size)
                 if not self._context.files.can_hold(sizes.to_bytes(size)):
-                    raise forbidden("InvalidDiskSize.TooLarge", f"This host has no files of {size} GiB.")
+                    raise ApiError("InvalidDiskSize.TooLarge", f"This host has no files of {size} GiB.")
             self._context.files.grow(self._context.files.disk(disk_id), sizes.to_bytes(size))
             with self._context.store.transaction() as tx:
                 disk = find(tx, Disk, disk_id)
@@ -57,7 +57,7 @@ class DiskChanges:
             raise wrong_disk_status(disk)
         check_no_snapshot_under_way(tx, disk)
         if online and disk.category == "cloud":
-            raise forbidden(
+            raise ApiError(
                 "InvalidDiskCategory.NotSupported", "The specified disk category does not support resize online."
             )
         if disk.instance:
@@ -86,17 +86,17 @@ class DiskChanges:
             if disk.status not in RESTING:
                 raise wrong_disk_status(disk)
             if disk.category == "cloud":
-                raise forbidden("OperationDenied", "The type of the disk does not support the operation.")
+                raise ApiError("OperationDenied", "The type of the disk does not support the operation.")
             if level is not None and (category or disk.category) != sizes.ESSD:
                 raise invalid("PerformanceLevel", "Only cloud_essd disks have one.")
             kind = sizes.Class.of(category or disk.category, level or disk.performance_level, "Disk")
             if kind.category == "cloud":
                 raise ApiError("InvalidDiskCategory.NotSupported", "No disk becomes a basic disk.")
             if level == "PL0" and disk.performance_level not in {"", "PL0"}:
-                raise forbidden("OperationDenied", "A disk does not go down to PL0.")
+                raise ApiError("OperationDenied", "A disk does not go down to PL0.")
             low, high = sizes.RANGES[kind.category, kind.level]
             if not low <= disk.size <= high:
-                raise forbidden("InvalidDiskSize.NotSupported", f"A {kind} disk has {low} to {high} GiB.")
+                raise ApiError("InvalidDiskSize.NotSupported", f"A {kind} disk has {low} to {high} GiB.")
             if iops is not None:
                 kind.check_extras(disk.size, iops)
             if dry_run:
@@ -119,10 +119,10 @@ class DiskChanges:
             check_no_snapshot_under_way(tx, disk)
             if disk.type == "system" and disk.image and tx.get(Image, disk.image) is None:
                 raise ApiError(
-                    "InvalidDiskId.OperationNotSupported", "The operation is not supported due to image not exist.", 404
+                    "InvalidDiskId.OperationNotSupported", "The operation is not supported due to image not exist."
                 )
             if disk.source_snapshot and tx.get(Snapshot, disk.source_snapshot) is None:
-                raise forbidden("InvalidSourceSnapshot", "The snapshot the disk was created from has been deleted.")
+                raise ApiError("InvalidSourceSnapshot", "The snapshot the disk was created from has been deleted.")
             if auto_start:
                 stock.check(tx, self._context.options.memory, instance)
             disk.resetting, disk.start_after = "", auto_start
@@ -139,7 +139,7 @@ class DiskChanges:
                 if instance.status is not InstanceStatus.STOPPED:
                     raise wrong_instance_status(instance)
             if snapshot.disk != disk.id or snapshot.source_snapshot:
-                raise forbidden(
+                raise ApiError(
                     "InvalidParameter.Mismatch", "The specified snapshot is not created from the specified disk."
                 )
             check_no_snapshot_under_way(tx, disk)

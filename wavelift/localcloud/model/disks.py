@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import ZONES, Disk, Instance, Moving, Snapshot, new_id
-from wavelift.localcloud.errors import ApiError, forbidden, missing
+from wavelift.localcloud.errors import ApiError, missing
 from wavelift.localcloud.model import quotas, sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.runtimes.processes import alive
@@ -54,7 +54,7 @@ class Disks:
             if (known := tx.recall(token)) is not None:
                 return known
             if order.zone not in ZONES:
-                raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.", 404)
+                raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.")
             kind = sizes.Class.of(order.category, order.level, "DataDisk")
             snapshot = ready_snapshot(tx, order.snapshot) if order.snapshot else None
             size = order.size if order.size is not None else snapshot.disk_size if snapshot else None
@@ -66,7 +66,7 @@ class Disks:
             if snapshot:
                 sizes.check_snapshot(size, snapshot.disk_size)
             if not self._context.files.can_hold(sizes.to_bytes(size)):
-                raise forbidden(
+                raise ApiError(
                     "InvalidDiskSize.NotSupported", f"The filesystem of this host has no files of {size} GiB."
                 )
             quotas.check(tx, self._context.options.quotas, Disk)
@@ -128,7 +128,7 @@ class Disks:
             if instance.status not in {InstanceStatus.RUNNING, InstanceStatus.STOPPED} or instance.releasing:
                 raise wrong_instance_status(instance)
             if disk.zone != instance.zone:
-                raise forbidden(
+                raise ApiError(
                     "ResourcesNotInSameZone", f"{disk.id} is in {disk.zone}, {instance.id} is in {instance.zone}."
                 )
             attached = disks_of(tx, instance.id)
@@ -136,9 +136,9 @@ class Disks:
                 self._check_bootable(disk, instance, attached, credentials)
                 disk.device = "/dev/xvda"
             elif sum(other.type == "data" for other in attached) >= DATA_DISKS:
-                raise forbidden("InstanceDiskLimitExceeded", f"An instance has at most {DATA_DISKS} data disks.")
+                raise ApiError("InstanceDiskLimitExceeded", f"An instance has at most {DATA_DISKS} data disks.")
             elif device in {other.device for other in attached}:
-                raise forbidden("InvalidDevice.InUse", "The specified device has been occupied.")
+                raise ApiError("InvalidDevice.InUse", "The specified device has been occupied.")
             else:
                 disk.device = device or free_device(attached)
             disk.type = "system" if bootable else "data"
@@ -149,13 +149,13 @@ class Disks:
     @staticmethod
     def _check_bootable(disk: Disk, instance: Instance, attached: list[Disk], credentials: bool) -> None:
         if disk.original_instance != instance.id:
-            raise forbidden(
+            raise ApiError(
                 "InvalidInstance.NotOriginInstance", "A system disk goes back to the instance it came from only."
             )
         if instance.status is not InstanceStatus.STOPPED:
             raise wrong_instance_status(instance)
         if any(other.type == "system" for other in attached):
-            raise forbidden("IncorrectInstanceStatus", f"{instance.id} has a system disk already.")
+            raise ApiError("IncorrectInstanceStatus", f"{instance.id} has a system disk already.")
         if not credentials:
             raise missing("Password")
 
@@ -182,7 +182,7 @@ class Disks:
             if disk.status is not DiskStatus.IN_USE:
                 raise wrong_disk_status(disk)
             if disk.instance != instance.id:
-                raise forbidden("InvalidParameter.InstanceMismatch", f"{disk.id} is not attached to {instance.id}.")
+                raise ApiError("InvalidParameter.InstanceMismatch", f"{disk.id} is not attached to {instance.id}.")
             allowed = {InstanceStatus.STOPPED}
             if disk.type == "data":
                 allowed.add(InstanceStatus.RUNNING)
@@ -245,7 +245,7 @@ class Disks:
 def ready_snapshot(tx: Transaction, identifier: str) -> Snapshot:
     snapshot = find(tx, Snapshot, identifier)
     if snapshot.status is not SnapshotStatus.ACCOMPLISHED:
-        raise forbidden("InvalidSnapshotId.NotReady", f"The snapshot is {snapshot.status.value}.")
+        raise ApiError("InvalidSnapshotId.NotReady", f"The snapshot is {snapshot.status.value}.")
     return snapshot
 
 
@@ -269,7 +269,7 @@ def is_being_copied(snapshot: Snapshot) -> bool:
 
 
 def _under_way(disk: Disk) -> ApiError:
-    return forbidden("DiskCreatingSnapshot", f"A snapshot of {disk.id} is not completed yet.")
+    return ApiError("DiskCreatingSnapshot", f"A snapshot of {disk.id} is not completed yet.")
 
 
 def disks_of(tx: Transaction, instance_id: str) -> list[Disk]:
@@ -290,11 +290,11 @@ def let_go(disk: Disk) -> None:
 
 
 def wrong_disk_status(disk: Disk) -> ApiError:
-    return forbidden("IncorrectDiskStatus", f"The current status of {disk.id}, {disk.status.value}, does not allow it.")
+    return ApiError("IncorrectDiskStatus", f"The current status of {disk.id}, {disk.status.value}, does not allow it.")
 
 
 def wrong_instance_status(instance: Instance) -> ApiError:
     code = "IncorrectInstanceStatus"
     if instance.status is InstanceStatus.PENDING:
         code += ".Initializing"
-    return forbidden(code, f"The current status of {instance.id}, {instance.status.value}, does not allow it.")
+    return ApiError(code, f"The current status of {instance.id}, {instance.status.value}, does not allow it.", 403)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wavelift.localcloud.entities import Image, ImageDevice, Job, new_id
-from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden
+from wavelift.localcloud.errors import ApiError, dry_run_passed
 from wavelift.localcloud.model import formats, sizes
 from wavelift.localcloud.model.context import Context, find
 from wavelift.localcloud.model.conversion import Converter
@@ -45,7 +45,7 @@ class Exports:
             if image.status is not ImageStatus.AVAILABLE:
                 raise wrong_image_status(image)
             if any(job.resource == image.id and cancellable(job) for job in tx.look(Job)):
-                raise forbidden("ImageIsExporting", "The specified image is exporting.")
+                raise ApiError("ImageIsExporting", "The specified image is exporting.")
             data = [device for device in image.devices if device.type == "data"]
             if len(data) > DATA_DISKS or any(device.size > LARGEST_DATA_DISK for device in data):
                 raise ApiError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from wavelift.localcloud.accounts import ACCOUNT
 from wavelift.localcloud.entities import Image, Snapshot
-from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden, invalid
+from wavelift.localcloud.errors import ApiError, dry_run_passed, invalid
 from wavelift.localcloud.model.context import Context, find
 from wavelift.localcloud.model.images import About, Images, check_name, check_own, snapshots_of
 from wavelift.localcloud.model.snapshots import SnapshotOrder, new_snapshot
@@ -46,7 +46,7 @@ class ImageChanges:
             if change.imds == "v1" and image.imds == "v2":
                 raise invalid("Features.ImdsSupport", "It does not go back from v2 to v1.")
             if change.status is ImageStatus.DEPRECATED and image.shared_with:
-                raise forbidden("OperationDenied", "A shared image cannot be deprecated.")
+                raise ApiError("OperationDenied", "A shared image cannot be deprecated.")
             if dry_run:
                 raise dry_run_passed()
             for name, value in vars(change).items():
@@ -61,13 +61,13 @@ class ImageChanges:
             if image.status is not ImageStatus.AVAILABLE:
                 raise wrong_image_status(image)
             if ACCOUNT in add:
-                raise ApiError("InvalidAccount.Forbbiden", "An image is not shared with the account that has it.", 404)
+                raise ApiError("InvalidAccount.Forbbiden", "An image is not shared with the account that has it.")
             now = time.time()
             added = {account: image.shared_with.get(account, now) for account in add}
             shared = {**image.shared_with, **added}
             image.shared_with = {account: since for account, since in shared.items() if account not in remove}
             if len(image.shared_with) > self._context.options.quotas.accounts_per_image:
-                raise forbidden("QuotaExceed.ShareImageUser", "The shared image user quota exceeds.")
+                raise ApiError("QuotaExceed.ShareImageUser", "The shared image user quota exceeds.")
             if dry_run:
                 raise dry_run_passed()
             tx.put(image)

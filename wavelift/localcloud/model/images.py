@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import DiskType, Image, ImageDevice, Instance, Job, Moving, Snapshot, new_id
-from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden, invalid, missing
+from wavelift.localcloud.errors import ApiError, dry_run_passed, invalid, missing
 from wavelift.localcloud.model import quotas
 from wavelift.localcloud.model.context import Context, disk_lock, find
 from wavelift.localcloud.model.disks import disks_of, ready_snapshot, wrong_instance_status
@@ -101,10 +101,10 @@ class Images:
             snapshot = ready_snapshot(tx, mapping.snapshot)
             kind = mapping.type or snapshot.disk_type
             if kind == "system" and snapshot.disk_type == "data" and not self._context.options.data_snapshot_images:
-                raise forbidden("UserNotInTheWhiteList", "The user is not in the white list of data disk snapshots.")
+                raise ApiError("UserNotInTheWhiteList", "The user is not in the white list of data disk snapshots.")
             size = mapping.size if mapping.size is not None else snapshot.disk_size
             if size < snapshot.disk_size:
-                raise forbidden("InvalidDiskSize.TooSmall", "Specified disk size is less than the size of snapshot.")
+                raise ApiError("InvalidDiskSize.TooSmall", "Specified disk size is less than the size of snapshot.")
             device = mapping.device or _next_device(kind, devices)
             devices.append(ImageDevice(device=device, type=kind, snapshot=snapshot.id, size=size))
         self._check(devices)
@@ -126,7 +126,7 @@ class Images:
     def _from_snapshot(tx: Transaction, identifier: str) -> ImageDevice:
         snapshot = ready_snapshot(tx, identifier)
         if snapshot.disk_type != "system":
-            raise forbidden("OperationDenied", "The specified snapshot is not one of a system disk.")
+            raise ApiError("OperationDenied", "The specified snapshot is not one of a system disk.")
         return ImageDevice(device=SYSTEM_DEVICE, type="system", snapshot=snapshot.id, size=snapshot.disk_size)
 
     def _from_instance(self, order: ImageOrder, instance_id: str, token: Token | None) -> str:
@@ -143,7 +143,7 @@ class Images:
                 image = self.new(tx, order.about)
                 disks = [disk for disk in disks_of(tx, instance_id) if disk.status is DiskStatus.IN_USE]
                 if not disks or disks[0].type != "system":
-                    raise forbidden("OperationDenied", f"{instance.id} has no system disk.")
+                    raise ApiError("OperationDenied", f"{instance.id} has no system disk.")
                 if any(disk_lock(disk.id) not in names for disk in disks):
                     raise wrong_instance_status(instance)
                 if order.dry_run:
@@ -215,16 +215,16 @@ class Images:
     def _check_delete(tx: Transaction, image: Image, force: bool) -> None:
         check_own(image)
         if image.task and image.status in {ImageStatus.WAITING, ImageStatus.CREATING}:
-            raise forbidden("ImageIsImporting", "The specified image is importing.")
+            raise ApiError("ImageIsImporting", "The specified image is importing.")
         if image.source_image and image.status is ImageStatus.CREATING:
-            raise forbidden("ImageIsCopying", "The specified image is being copied.")
+            raise ApiError("ImageIsCopying", "The specified image is being copied.")
         if any(job.resource == image.id and job.status in UNDER_WAY for job in tx.look(Job)):
-            raise forbidden("ImageIsExporting", "The specified image is exporting.")
+            raise ApiError("ImageIsExporting", "The specified image is exporting.")
         if any(copy.source_image == image.id and copy.busy is not None for copy in tx.look(Image)):
-            raise forbidden("ImageIsCopying", "The specified image is being copied.")
+            raise ApiError("ImageIsCopying", "The specified image is being copied.")
         users = [instance for instance in tx.look(Instance) if instance.image == image.id]
         if any(instance.status is InstanceStatus.PENDING for instance in users) or (users and not force):
-            raise forbidden("ImageUsingByInstance", "The specified image is being used by instances.")
+            raise ApiError("ImageUsingByInstance", "The specified image is being used by instances.")
 
     def all(self) -> list[Image]:
         with self._context.store.transaction() as tx:
@@ -247,7 +247,7 @@ def check_name(tx: Transaction, name: str) -> None:
 
 def check_own(image: Image) -> None:
     if image.owner != "self":
-        raise forbidden("OperationDenied", "An image of the system cannot be changed.")
+        raise ApiError("OperationDenied", "An image of the system cannot be changed.")
 
 
 def _empty_device(mapping: Mapping, devices: Sequence[ImageDevice]) -> ImageDevice:

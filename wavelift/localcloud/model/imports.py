@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from wavelift.localcloud.entities import GIB, DiskType, Image, ImageDevice, Job, Snapshot, new_id
-from wavelift.localcloud.errors import ApiError, dry_run_passed, forbidden, invalid
+from wavelift.localcloud.errors import ApiError, dry_run_passed, invalid
 from wavelift.localcloud.model import formats, sizes
 from wavelift.localcloud.model.context import Context
 from wavelift.localcloud.model.conversion import Converter
@@ -151,7 +151,7 @@ def check_bucket(objects: ObjectStore, bucket: str) -> None:
 def _devices(sources: Sequence[Source]) -> list[ImageDevice]:
     """The first is the system disk."""
     if not sources:
-        raise forbidden("MissingParameter.DiskDeviceMapping", "The specified DiskDeviceMapping is not supplied.")
+        raise ApiError("MissingParameter.DiskDeviceMapping", "The specified DiskDeviceMapping is not supplied.")
     if len(sources) > 1 + DATA_DISKS:
         raise invalid("DiskDeviceMapping", f"An image has at most {DATA_DISKS} data disks.")
     devices = []
@@ -174,7 +174,7 @@ def _devices(sources: Sequence[Source]) -> list[ImageDevice]:
         )
     names = {device.device for device in devices}
     if devices[0].device != SYSTEM_DEVICE or len(names) != len(devices):
-        raise forbidden("InvalidParameter.Malformed", 'The specified "DiskDeviceMapping.n.Device" is not valid.')
+        raise ApiError("InvalidParameter.Malformed", 'The specified "DiskDeviceMapping.n.Device" is not valid.')
     return devices
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import Disk, Instance, Moving
-from wavelift.localcloud.errors import dry_run_passed, forbidden
+from wavelift.localcloud.errors import ApiError, dry_run_passed
 from wavelift.localcloud.model import quotas, stock
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.model.disks import Disks, check_not_being_copied, disks_of, let_go, wrong_instance_status
@@ -113,9 +113,9 @@ class Instances:
             _check_status(instance, InstanceStatus.STOPPED)
             disks = disks_of(tx, instance.id)
             if not any(disk.type == "system" and disk.status is DiskStatus.IN_USE for disk in disks):
-                raise forbidden("OperationDenied", f"{instance.id} has no system disk.")
+                raise ApiError("OperationDenied", f"{instance.id} has no system disk.")
             if any(disk.status is DiskStatus.REINITING for disk in disks):
-                raise forbidden("IncorrectDiskStatus", f"A disk of {instance.id} is being put back.")
+                raise ApiError("IncorrectDiskStatus", f"A disk of {instance.id} is being put back.")
             stock.check(tx, self._context.options.memory, instance)
             instance.reboot = False
             return InstanceStatus.STARTING
@@ -179,7 +179,7 @@ class Instances:
             disks = disks_of(tx, instance.id)
             moving = [disk for disk in disks if disk.status is not DiskStatus.IN_USE]
             if moving:
-                raise forbidden("IncorrectDiskStatus", f"{moving[0].id} is {moving[0].status.value}.")
+                raise ApiError("IncorrectDiskStatus", f"{moving[0].id} is {moving[0].status.value}.")
             check_not_being_copied(tx, disks)
             instance.force = instance.releasing = True
             return InstanceStatus.STOPPING

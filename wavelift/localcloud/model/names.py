@@ -2,7 +2,7 @@
 
 import re
 
-from wavelift.localcloud.errors import ApiError, forbidden
+from wavelift.localcloud.errors import ApiError
 
 _NAME = re.compile(r"[^\W\d_][\w.:-]{1,127}")
 _HOST_NAME = re.compile(r"(?![.-])(?!.*[.-]{2})[A-Za-z0-9.-]{2,64}(?<![.-])")
@@ -31,5 +31,5 @@ def numbered(name: str, amount: int, suffix: bool, exceeded: str) -> list[str]:
     if not name or not suffix or amount == 1:
         return [name] * amount
     if len(name) > (128 if exceeded.startswith("Instance") else 64) - _SUFFIX:
-        raise forbidden(f"InvalidParams.{exceeded}", "The suffix takes three characters: shorten the name.")
+        raise ApiError(f"InvalidParams.{exceeded}", "The suffix takes three characters: shorten the name.", 403)
     return [f"{name}{n:0{_SUFFIX}d}" for n in range(1, amount + 1)]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from wavelift.localcloud.entities import DEFAULT_GROUP, VPC, Instance, Rule, SecurityGroup, new_id
-from wavelift.localcloud.errors import forbidden, not_found
+from wavelift.localcloud.errors import ApiError, not_found
 from wavelift.localcloud.model import quotas
 from wavelift.localcloud.model.context import Context, find, instance_lock
 from wavelift.localcloud.runtimes.base import RuntimeFailure
@@ -81,7 +81,7 @@ class Network:
             known = {_identity(rule) for rule in group.rules}
             group.rules += [rule for rule in rules if _identity(rule) not in known]
             if len(group.rules) > MOST_RULES:
-                raise forbidden("AuthorizationLimitExceed", f"A security group has at most {MOST_RULES} rules.")
+                raise ApiError("AuthorizationLimitExceed", f"A security group has at most {MOST_RULES} rules.")
 
         self._change(identifier, add)
 
@@ -121,10 +121,10 @@ class Network:
         with self._context.store.transaction() as tx:
             group = find(tx, SecurityGroup, identifier)
             if any(identifier in instance.groups for instance in tx.look(Instance)):
-                raise forbidden("DependencyViolation", "There is still instance(s) in the specified security group.")
+                raise ApiError("DependencyViolation", "There is still instance(s) in the specified security group.")
             others = [other for other in tx.look(SecurityGroup) if other.id != identifier]
             if any(rule.source == identifier for other in others for rule in other.rules):
-                raise forbidden("DependencyViolation", "Rules of other security groups name the specified one.")
+                raise ApiError("DependencyViolation", "Rules of other security groups name the specified one.")
             tx.remove(group)
 
 

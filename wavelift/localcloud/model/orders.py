@@ -17,7 +17,7 @@ from wavelift.localcloud.entities import (
     SecurityGroup,
     new_id,
 )
-from wavelift.localcloud.errors import ApiError, forbidden, invalid, missing, not_found
+from wavelift.localcloud.errors import ApiError, invalid, missing, not_found
 from wavelift.localcloud.model import names, sizes
 from wavelift.localcloud.model.context import find
 from wavelift.localcloud.model.disks import DATA_DISKS, ready_snapshot
@@ -71,7 +71,7 @@ Made = tuple[Instance, list[Disk]]
 def prepare(tx: Transaction, order: InstanceOrder) -> list[Made]:
     image = find(tx, Image, order.image)
     if image.status not in {ImageStatus.AVAILABLE, ImageStatus.DEPRECATED}:
-        raise forbidden("ImageNotAvailable", f"The image is {image.status.value}.")
+        raise ApiError("ImageNotAvailable", f"The image is {image.status.value}.")
     if order.type not in INSTANCE_TYPES:
         raise ApiError("InvalidInstanceType.ValueNotSupported", f"There is no instance type {order.type!r}.")
     vswitch, zone = _place(order)
@@ -149,7 +149,7 @@ def _place(order: InstanceOrder) -> tuple[str, str]:
             raise missing("VSwitchId")
         vswitch = next((name for name, zone in VSWITCHES.items() if zone == order.zone), None)
         if vswitch is None:
-            raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.", 404)
+            raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.")
     if vswitch not in VSWITCHES:
         raise not_found("VSwitchId", vswitch)
     zone = VSWITCHES[vswitch]
@@ -189,7 +189,7 @@ def _data_disks(tx: Transaction, image: Image, instance: Instance, order: Instan
     free = (name for letter in "bcdefghijklmnopqrstuvwxyz" if (name := f"/dev/xvd{letter}") not in used)
     more = [disk for disk in order.data_disks if disk.device is None or disk.device in ordered]
     if len(disks) + len(more) > DATA_DISKS:
-        raise forbidden("InstanceDiskLimitExceeded", f"An instance has at most {DATA_DISKS} data disks.")
+        raise ApiError("InstanceDiskLimitExceeded", f"An instance has at most {DATA_DISKS} data disks.")
     return disks + [_ordered_disk(tx, instance, disk, disk.device or next(free)) for disk in more]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from wavelift.localcloud.entities import HOST_IMAGE, Disk, Entity, Image, Instance, SecurityGroup
-from wavelift.localcloud.errors import forbidden
+from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.store import Transaction
 
 
@@ -31,4 +31,4 @@ def check(tx: Transaction, quotas: Quotas, kind: type[Entity], more: int = 1) ->
     allowed = {Disk: quotas.disks, Instance: quotas.instances, Image: quotas.images, SecurityGroup: quotas.groups}
     free = 1 if kind is Image and tx.get(Image, HOST_IMAGE) is not None else 0
     if tx.count(kind) - free + more > allowed[kind]:
-        raise forbidden(CODES[kind], f"The quota of {allowed[kind]} {kind.kind}s is exceeded.")
+        raise ApiError(CODES[kind], f"The quota of {allowed[kind]} {kind.kind}s is exceeded.", 403)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from wavelift.localcloud.entities import Instance
-from wavelift.localcloud.errors import ApiError, forbidden
+from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.model.context import Context, find, instance_lock
 from wavelift.localcloud.model.disks import wrong_instance_status
 from wavelift.localcloud.runtimes.processes import alive
@@ -43,7 +43,7 @@ class Screens:
             self._throttle(identifier)
             picture = self._context.runtime(instance).screenshot(instance, wake)
         if picture is None:
-            raise forbidden("OperationDenied", "A host instance has no screen.")
+            raise ApiError("OperationDenied", "A host instance has no screen.")
         return picture
 
     def _throttle(self, identifier: str) -> None:

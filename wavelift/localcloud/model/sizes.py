@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from wavelift.localcloud.entities import GIB
-from wavelift.localcloud.errors import ApiError, forbidden, invalid
+from wavelift.localcloud.errors import ApiError, invalid
 
 ESSD = "cloud_essd"
 ESSD_DEFAULT_LEVEL = "PL1"
@@ -66,10 +66,10 @@ class Class:
     def check_larger(self, system: bool, size: int, now: int) -> None:
         """Disks only grow, and not beyond what their category has."""
         if size <= now:
-            raise forbidden("InvalidDiskSize.TooSmall", f"The new size must be more than {now} GiB.")
+            raise ApiError("InvalidDiskSize.TooSmall", f"The new size must be more than {now} GiB.")
         _, high = self.system_range() if system else self.data_range()
         if size > high:
-            raise forbidden("InvalidDiskSize.TooLarge", f"The size of a {self} disk is at most {high} GiB here.")
+            raise ApiError("InvalidDiskSize.TooLarge", f"The size of a {self} disk is at most {high} GiB here.")
 
     def check_extras(self, size: int, iops: int) -> None:
         """Bursting, and IOPS ordered beyond those that come with the size."""
@@ -86,7 +86,7 @@ class Class:
 
 def check_snapshot(size: int, snapshot_size: int) -> None:
     if size < snapshot_size:
-        raise forbidden("InvalidDiskSize.TooSmall", "Specified disk size is less than the size of snapshot.")
+        raise ApiError("InvalidDiskSize.TooSmall", "Specified disk size is less than the size of snapshot.")
 
 
 def to_bytes(size: int) -> int:

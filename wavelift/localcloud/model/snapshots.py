@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import Disk, DiskType, Image, Instance, Snapshot, new_id
-from wavelift.localcloud.errors import ApiError, forbidden, invalid
+from wavelift.localcloud.errors import ApiError, invalid
 from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.model.disks import is_being_copied, ready_snapshot, wrong_disk_status, wrong_instance_status
@@ -59,7 +59,7 @@ class Snapshots:
             if instance.status not in {InstanceStatus.RUNNING, InstanceStatus.STOPPED}:
                 raise wrong_instance_status(instance)
         if not disk.ever_attached:
-            raise forbidden(
+            raise ApiError(
                 "IncorrectDiskStatus.NeverAttached", "The specified disk has never been attached to any instance."
             )
         most = self._context.options.quotas.snapshots_per_disk
@@ -99,7 +99,7 @@ class Snapshots:
         if failure is not None:
             for snapshot in snapshots:
                 files.remove(files.snapshot(snapshot.id))
-            raise ApiError("InternalError", f"The disk could not be copied: {failure}", 500) from failure
+            raise ApiError("InternalError", f"The disk could not be copied: {failure}") from failure
 
     @contextmanager
     def _held_still(self, disk_ids: Sequence[str]) -> Iterator[None]:
@@ -184,16 +184,16 @@ class Snapshots:
             if snapshot is None:
                 return
             if any(device.snapshot == identifier for image in tx.look(Image) for device in image.devices):
-                raise forbidden("SnapshotCreatedImage", "The snapshot has created images.")
+                raise ApiError("SnapshotCreatedImage", "The snapshot has created images.")
             made = [disk for disk in tx.look(Disk) if identifier in {disk.source_snapshot, disk.resetting}]
             reading = any(disk.status in {DiskStatus.CREATING, DiskStatus.REINITING} for disk in made)
             if reading or (made and not force):
-                raise forbidden("SnapshotCreatedDisk", "The snapshot has created disks.")
+                raise ApiError("SnapshotCreatedDisk", "The snapshot has created disks.")
             if is_being_copied(snapshot):
-                raise forbidden("InvalidSnapshotId.NotReady", "The snapshot is being made.")
+                raise ApiError("InvalidSnapshotId.NotReady", "The snapshot is being made.")
             copies = [other for other in tx.look(Snapshot) if other.source_snapshot == identifier]
             if any(copy.status is SnapshotStatus.PROGRESSING for copy in copies):
-                raise forbidden("OperationDenied", "The snapshot is being copied.")
+                raise ApiError("OperationDenied", "The snapshot is being copied.")
             tx.remove(snapshot)
             files = self._context.files
             tx.after_commit.append(lambda: files.remove(files.snapshot(identifier)))

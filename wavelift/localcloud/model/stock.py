@@ -1,7 +1,7 @@
 """What this host has to give to machines: they share one amount of memory."""
 
 from wavelift.localcloud.entities import Instance
-from wavelift.localcloud.errors import ApiError, forbidden
+from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.runtimes.qemu import memory_of
 from wavelift.localcloud.states import InstanceStatus
 from wavelift.localcloud.store import Transaction
@@ -31,7 +31,7 @@ def check(tx: Transaction, limit: int, instance: Instance) -> None:
 
 
 def no_stock(limit: int) -> ApiError:
-    return forbidden(
+    return ApiError(
         "OperationDenied.NoStock",
         f"Sold out: the machines of this cloud share {limit} MiB of memory, and too little of it is left.",
     )

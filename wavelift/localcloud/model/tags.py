@@ -45,14 +45,14 @@ class Tags:
         for identifier in identifiers:
             entity = tx.get(_kind(kind), identifier)
             if entity is None:
-                raise ApiError("InvalidResourceId.NotFound", f"The resource {identifier} does not exist.", 404)
+                raise ApiError("InvalidResourceId.NotFound", f"The resource {identifier} does not exist.")
             found.append(entity)
         return found
 
 
 def _kind(name: str) -> type[Entity]:
     if name not in KINDS:
-        raise ApiError("InvalidResourceType.NotFound", f"The resource type {name!r} does not exist.", 404)
+        raise ApiError("InvalidResourceType.NotFound", f"The resource type {name!r} does not exist.")
     return KINDS[name]
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import Job, Moving, new_id
-from wavelift.localcloud.errors import ApiError, forbidden
+from wavelift.localcloud.errors import ApiError
 from wavelift.localcloud.model.context import Context, find
 from wavelift.localcloud.model.conversion import ConversionFailed, Converter
 from wavelift.localcloud.model.formats import Unfit
@@ -98,9 +98,9 @@ class Tasks:
         with self._context.store.transaction() as tx:
             job = _find(tx, identifier)
             if job.action not in self._kinds:
-                raise forbidden("InvalidTaskId.TaskActionNotSupport", "The specified task action not support.")
+                raise ApiError("InvalidTaskId.TaskActionNotSupport", "The specified task action not support.")
             if job.status not in UNDER_WAY:
-                raise forbidden("InvalidTaskId.IncorrectTaskStatus", f"The task is {job.status.value}.")
+                raise ApiError("InvalidTaskId.IncorrectTaskStatus", f"The task is {job.status.value}.")
             # The work hears of it before its files are removed: then it leaves none behind.
             tx.after_commit.append(lambda: self._end_work(identifier))
             job.become(TaskStatus.CANCELLED)

@@ -84,7 +84,7 @@ class Gateway:
             refusal = error
         except Exception:
             LOG.exception("request %s failed", identifier)
-            refusal = ApiError("InternalError", "The request processing has failed due to some unknown error.", 500)
+            refusal = ApiError("InternalError", "The request processing has failed due to some unknown error.")
         return _refuse(request, form, product, identifier, refusal)
 
     def _service(self, request: Request) -> Service:
@@ -107,7 +107,7 @@ async def _body(http: HttpRequest) -> bytes:
     async for part in http.stream():
         body += part
         if len(body) > LARGEST:
-            raise ApiError("RequestEntityTooLarge", f"A request has at most {LARGEST} bytes.", 413)
+            raise ApiError("RequestEntityTooLarge", f"A request has at most {LARGEST} bytes.")
     return bytes(body)
 
 

@@ -71,7 +71,7 @@ class Authenticator:
         try:
             return self._accounts.find(claim.key, claim.token)
         except UnknownKey:
-            raise ApiError("InvalidAccessKeyId.NotFound", "Specified access key is not found.", 404) from None
+            raise ApiError("InvalidAccessKeyId.NotFound", "Specified access key is not found.") from None
         except ExpiredToken:
             raise ApiError("InvalidSecurityToken.Expired", "Specified SecurityToken is expired.") from None
         except ForeignToken:
