@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from wavelift.blocks.errors import SourceError
-from wavelift.sources.choose import source_for
+from wavelift.sources.base import Consistency
+from wavelift.sources.choose import PathSource, source_for
 
 from .conftest import LoopDevice
 
@@ -100,3 +101,31 @@ def test_a_bitmap_of_what_has_none_is_refused(tmp_path: Path) -> None:
     for text in (f"raw:{path}", str(path)):
         with pytest.raises(SourceError, match="has no bitmap"):
             source_for(text, "b0").open()
+
+
+def test_disks_of_this_machine_are_opened_together_and_described_without_a_trace(
+    tmp_path: Path, loop_device: LoopDevice
+) -> None:
+    device = PathSource(loop_device(raw(tmp_path / "a")))
+    inside, plain = PathSource(qcow2(tmp_path / "b")), PathSource(raw(tmp_path / "c"))
+    disks = [plain, device, inside]
+    assert len({disk.host for disk in disks}) == 1
+    assert [disk.describe() for disk in disks] == [(SIZE, Consistency.OFFLINE)] * 3
+    opened = device.open_together([(disk, None) for disk in disks])
+    assert [type(point).__name__ for point in opened] == ["ImagePointInTime", "DevicePointInTime", "Qcow2PointInTime"]
+    # Described while it is read: what it is then, in use.
+    assert device.describe() == (SIZE, Consistency.CRASH)
+    for point in opened:
+        point.close()
+    for disk in disks:
+        disk.forget()
+
+
+def test_where_one_of_several_disks_fails_none_stays_open(tmp_path: Path, loop_device: LoopDevice) -> None:
+    device = PathSource(loop_device(raw(tmp_path / "a")))
+    with pytest.raises(SourceError, match="No such file"):
+        device.open_together([(device, None), (PathSource(tmp_path / "none"), None)])
+    # Nobody holds it: it can be claimed again.
+    again = device.open()
+    assert again.consistency is Consistency.OFFLINE
+    again.close()

@@ -66,7 +66,7 @@ def test_a_device_that_nobody_uses_is_offline_and_keeps_its_token(tmp_path: Path
     device = loop_device(disk(tmp_path / "disk"))
     first = DeviceSource(device).open()
     whole(first)
-    assert first.consistency is Consistency.OFFLINE
+    assert first.consistency is Consistency.OFFLINE and first.notes == ()
     first.close()
     second = DeviceSource(device).open()
     assert second.token == first.token
@@ -151,6 +151,8 @@ def test_a_mounted_file_system_is_read_as_after_a_power_cut_or_moving(tmp_path: 
         opened = DeviceSource(device).open()
         whole(opened)
         quiet = opened.consistency
+        (note,) = opened.notes
+        assert str(device) in note and "Stop what writes" in note
         (point / "new").write_bytes(b"new content, past the page cache of the device" * 1000)
         os.sync()
         after = whole(opened)

@@ -9,12 +9,14 @@ nbd:// nbds:// nbd+unix:// nbds+unix://   an NBD export
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from wavelift.blocks.errors import SourceError
-from wavelift.sources.base import PointInTime, Source
+from wavelift.sources.base import Consistency, PointInTime, Source
 from wavelift.sources.device import DeviceSource
 from wavelift.sources.image import ImageSource
+from wavelift.sources.lvm import LvmPointInTime, LvmSource, is_volume
 from wavelift.sources.nbd import NbdSource
 from wavelift.sources.qcow2 import MAGIC, Qcow2Source
 
@@ -39,7 +41,13 @@ def source_for(text: str, bitmap: str | None = None) -> Source:
 
 
 class PathSource:
-    """Whatever the path is at the time of its opening."""
+    """Whatever the path is at the time of its opening.
+
+    The disks of a job are opened together: snapshots last and one right after the other, so that the moment at
+    which the last was taken is that of all of them if nothing wrote meanwhile. What did not hold is labelled.
+    """
+
+    host = "this machine"
 
     def __init__(self, path: Path, bitmap: str | None = None) -> None:
         self.path = path
@@ -65,10 +73,45 @@ class PathSource:
             raise _no_bitmap(str(self.path))
         return found.open(token)
 
+    def open_together(self, disks: Sequence[tuple[Source, str | None]]) -> list[PointInTime]:
+        """Points in time of (disk of this machine, token), in that order."""
+        opened: dict[int, PointInTime] = {}
+        late = [isinstance(disk, PathSource) and disk._is_volume() for disk, _ in disks]
+        try:
+            for index in sorted(range(len(disks)), key=late.__getitem__):
+                disk, token = disks[index]
+                opened[index] = disk.open(token)
+            snapshots = [point for point in opened.values() if isinstance(point, LvmPointInTime)]
+            for snapshot in snapshots if len(disks) > 1 else []:
+                snapshot.settle()
+        except BaseException:
+            for point in opened.values():
+                point.close()
+            raise
+        return [opened[index] for index in range(len(disks))]
+
+    def describe(self) -> tuple[int, Consistency]:
+        """Size in bytes and the consistency to expect; takes no snapshot."""
+        if self._is_volume():
+            return LvmSource(self.path).describe()
+        opened = self.open()
+        try:
+            return opened.size, opened.consistency
+        finally:
+            opened.close()
+
+    def forget(self) -> None:
+        """Remove what an agent that was killed left of this disk: snapshots."""
+        if self._is_volume():
+            LvmSource(self.path).forget()
+
+    def _is_volume(self) -> bool:
+        return self.path.is_block_device() and is_volume(self.path)
+
     def _pick(self) -> Source:
         mode = self.path.stat().st_mode
         if stat.S_ISBLK(mode):
-            return DeviceSource(self.path)
+            return LvmSource(self.path) if is_volume(self.path) else DeviceSource(self.path)
         if not stat.S_ISREG(mode):
             raise SourceError(
                 f"{self.path} is neither a regular file nor a block device.",

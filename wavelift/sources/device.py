@@ -13,6 +13,7 @@ import os
 import stat
 import struct
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,10 @@ _BLKGETSIZE64 = 0x80081272
 _BLKSSZGET = 0x1268
 _ALIGNED = 4096
 _BUFFER = 1 << 20
+_IN_USE = (
+    "{path} is in use and read as it is: if it is written to meanwhile, the copy is of no single moment. "
+    "Stop what writes to it for the last copy, or keep the data on a logical volume whose group has free space"
+)
 
 
 class DeviceSource:
@@ -47,18 +52,22 @@ class DevicePointInTime:
     claimed, and cannot be mounted before `close`.
     """
 
-    def __init__(self, path: Path) -> None:
+    tracked = False
+
+    def __init__(self, path: Path, *notes: str) -> None:
         self._path = path
         self._fd, self._claimed = _open(path)
+        self.notes = notes if self._claimed else (*notes, _IN_USE.format(path=path))
         try:
             # What was written through the page cache counts as a write now, not in the middle of the copy.
             os.fsync(self._fd)
             self._activity = Activity(os.fstat(self._fd).st_rdev)
             self.size = struct.unpack("Q", fcntl.ioctl(self._fd, _BLKGETSIZE64, bytes(8)))[0]
             self.token = f"device:{self._activity.identity()}:{self.size}"
-            self._began = self._activity.written()
             self._buffers = threading.local()
             self._check()
+            # Of no use where the kernel does not count: then every moment is another one.
+            self._began = self._activity.written() if self._counted() else f"uncounted-{uuid.uuid4()}"
         except OSError as error:
             os.close(self._fd)
             raise _unusable(path, error) from None
@@ -113,6 +122,12 @@ class DevicePointInTime:
         if found is None:
             found = self._buffers.buffer = mmap.mmap(-1, _BUFFER)
         return found
+
+    def _counted(self) -> bool:
+        """Found out by a read: device-mapper counts whatever queue/iostats says, other drivers heed it."""
+        before = self._activity.sectors_read()
+        self.readinto(0, memoryview(bytearray(SECTOR)))
+        return self._activity.sectors_read() != before
 
     def _check(self) -> None:
         if self.size == 0:

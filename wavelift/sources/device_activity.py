@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
 # Fields of /sys/.../stat, by the kernel's Documentation/block/stat.rst.
 # Sectors, not requests: a flush counts as a request.
-_WRITTEN_SECTORS, _DISCARDED_SECTORS = 6, 13
+_READ_SECTORS, _WRITTEN_SECTORS, _DISCARDED_SECTORS = 2, 6, 13
 
 
 class Activity:
@@ -27,17 +26,21 @@ class Activity:
         return ":".join([boot, self._folder.name, *marks])
 
     def written(self) -> str:
-        """Changes with every write or discard that ended; with each call where the kernel does not count."""
-        if _text(self._disk / "queue/iostats") != "1":
-            return f"uncounted-{uuid.uuid4()}"
-        fields = (self._folder / "stat").read_text().split()
+        """Changes with every write or discard that ended, where the kernel counts at all."""
+        fields = self._fields()
         # Kernels before 4.18 do not count discards.
         counts = [fields[index] for index in (_WRITTEN_SECTORS, _DISCARDED_SECTORS) if index < len(fields)]
         return ".".join([*counts, self._backing_file()])
 
+    def sectors_read(self) -> int:
+        return int(self._fields()[_READ_SECTORS])
+
     def busy(self) -> bool:
         """Whether a write is under way, which may be on the medium in part and is not counted yet."""
         return (self._folder / "inflight").read_text().split()[1] != "0"
+
+    def _fields(self) -> list[str]:
+        return (self._folder / "stat").read_text().split()
 
     def _backing_file(self) -> str:
         """A loop device's file can be written without the device; its time of change tells."""
