@@ -39,8 +39,8 @@ def test_full_copy_of_two_disks_over_used_volumes(stack: Stack) -> None:
     stack.start()
     with stack.agent_client as client:
         assert client.get("/v1/disks") == [
-            {"id": "sda", "size": ODD, "sector_size": 512, "kind": "image"},
-            {"id": "sdb", "size": 8 * MIB, "sector_size": 512, "kind": "image"},
+            {"id": "sda", "size": ODD, "sector_size": 512, "kind": "image", "consistency": "offline"},
+            {"id": "sdb", "size": 8 * MIB, "sector_size": 512, "kind": "image", "consistency": "offline"},
         ]
     with stack.gateway_client as client:
         assert [(v["id"], v["size"]) for v in client.get("/v1/volumes")] == [("d-v1", 41 * MIB), ("d-v2", 8 * MIB)]
@@ -60,7 +60,7 @@ def test_a_disk_that_cannot_be_used_is_listed_with_its_error_beside_the_others(s
     stack.start()
     with stack.agent_client as client:
         good, bad = client.get("/v1/disks")
-    assert good == {"id": "sda", "size": 4 * MIB, "sector_size": 512, "kind": "image"}
+    assert good == {"id": "sda", "size": 4 * MIB, "sector_size": 512, "kind": "image", "consistency": "offline"}
     assert (bad["id"], bad["kind"], "size" in bad) == ("sdb", "image", False)
     assert bad["error"]["code"] == "source_unreadable" and bad["error"]["remedy"]
     assert str(stack.disks["sdb"]) in bad["error"]["message"]

@@ -20,7 +20,7 @@ def begun(state: MigrationState, *generations: int) -> None:
 
 def finished(state: MigrationState, generation: int) -> None:
     begun(state, generation)
-    state.finished(generation, {"root": "00"}, {"sda": "d-v1"})
+    state.finished(generation, {"root": "00"}, {"sda": "d-v1"}, {"sda": "moment"})
 
 
 def test_a_late_commit_of_an_older_generation_changes_nothing(tmp_path: Path) -> None:
@@ -33,6 +33,7 @@ def test_a_late_commit_of_an_older_generation_changes_nothing(tmp_path: Path) ->
     assert [state.commit(generation).generation for generation in (1, 2)] == [2, 2]
     committed = state.committed()
     assert committed is not None and (committed.generation, committed.volumes) == (2, {"sda": "d-v1"})
+    assert committed.tokens == {"sda": "moment"}
     with pytest.raises(NotFound):
         state.commit(9)
 

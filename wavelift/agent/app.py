@@ -16,7 +16,8 @@ from wavelift.service.errors import InvalidRequest, explain
 from wavelift.service.jobs import JobStore
 from wavelift.service.rest import bearer, build_app, shared_secret
 from wavelift.service.runner import JobKind, JobRunner
-from wavelift.sources.base import Source
+from wavelift.sources.base import Consistency, Source
+from wavelift.sources.together import Described, Hosted
 
 SECTOR_SIZE = 512
 
@@ -45,22 +46,45 @@ def make_app(state: Path, sources: Mapping[str, Source], runner: JobRunner, secr
     def forget(migration: str) -> dict[str, Any]:
         keys = [job.key for job in runner.all() if runner.spec(job.key).get("migration") == migration]
         runner.forget(keys)
-        MigrationState(state, _name(migration)).forget()
-        return {"migration": migration, "forgotten_jobs": len(keys)}
+        known = MigrationState(state, _name(migration))
+        committed = known.committed()
+        left: list[dict[str, str]] = [] if committed is None else _forget(sources, list(committed.volumes))
+        known.forget()
+        return {"migration": migration, "forgotten_jobs": len(keys), "left": left}
 
     return app
+
+
+def _forget(sources: Mapping[str, Source], disks: list[str]) -> list[dict[str, str]]:
+    """Take the trackers off the hosts; what stayed there, and why."""
+    left: list[dict[str, str]] = []
+    for disk in disks:
+        source = sources.get(disk)
+        if isinstance(source, Hosted):
+            try:
+                source.forget()
+            except (BlockError, OSError) as error:
+                left.append({"disk": disk, "error": explain(error)[1]})
+    return left
 
 
 def _about(name: str, source: Source) -> dict[str, Any]:
     """One disk of the list; with `error` in place of `size` when it cannot be used, as the others still can."""
     about: dict[str, Any] = {"id": name, "sector_size": SECTOR_SIZE, "kind": source.kind}
     try:
-        opened = source.open()
+        size, consistency = _look(source)
     except (BlockError, OSError) as error:
         code, message, remedy = explain(error)
         return {**about, "error": {"code": code, "message": message, "remedy": remedy}}
+    return {**about, "size": size, "consistency": consistency}
+
+
+def _look(source: Source) -> tuple[int, Consistency]:
+    if isinstance(source, Described):
+        return source.describe()
+    opened = source.open()
     try:
-        return {**about, "size": opened.size}
+        return opened.size, opened.consistency
     finally:
         opened.close()
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wavelift.agent.journal import Journal
 from wavelift.agent.state import MigrationState
+from wavelift.agent.tracker import dirty, disproof, noting_zeroes, take_over
 from wavelift.blocks.blockmap import DiskMap, WorkTable, generation_root
 from wavelift.blocks.copy import CopyDisk, CopySettings, copy_disks
 from wavelift.blocks.descriptor import SinkDescriptor
@@ -22,6 +23,7 @@ from wavelift.blocks.sink import open_sink
 from wavelift.service.errors import InvalidRequest, WaveliftError
 from wavelift.service.runner import JobContext
 from wavelift.sources.base import PointInTime, Source
+from wavelift.sources.together import Tracked, open_all
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -66,13 +68,15 @@ class Replicator:
             context.check()
         try:
             with ExitStack() as stack:
-                return _Replication(context, spec, self._state, self._connections).run(
-                    [self._open(stack, wanted.disk) for wanted in spec.disks], stack
-                )
+                replication = _Replication(context, spec, self._state, self._connections)
+                context.step("opening")
+                tokens = replication.base_tokens()
+                wanted = [(self._find(disk.disk), tokens.get(disk.disk)) for disk in spec.disks]
+                return replication.run(open_all(stack, wanted), stack)
         finally:
             lock.release()
 
-    def _open(self, stack: ExitStack, disk: str) -> PointInTime:
+    def _find(self, disk: str) -> Source:
         source = self._sources.get(disk)
         if source is None:
             there = ", ".join(sorted(self._sources)) or "none"
@@ -80,9 +84,7 @@ class Replicator:
                 f"This agent has no disk {disk!r}; it has: {there}.",
                 "Correct the manifest, or start the agent with that disk.",
             )
-        opened = source.open()
-        stack.callback(opened.close)
-        return opened
+        return source
 
 
 class _Replication:
@@ -93,9 +95,17 @@ class _Replication:
         self._state = MigrationState(root, spec.migration)
         self._notes: list[str] = []
         self._fresh = False
+        # The volumes may hold another content of what changed since the base: all of it is sent, compared or not.
+        self._unsure = False
+        self._tracked = False
         names = [wanted.disk for wanted in spec.disks]
         if len(set(names)) != len(names):
             raise InvalidRequest("The job names a disk twice.", "Name each disk once.")
+
+    def base_tokens(self) -> Mapping[str, str]:
+        """What names the base's moments to the sources."""
+        committed = self._state.committed()
+        return {} if committed is None or committed.generation != self._spec.base else committed.tokens
 
     def run(self, sources: list[PointInTime], stack: ExitStack) -> dict[str, Any]:
         spec = self._spec
@@ -106,16 +116,24 @@ class _Replication:
             "tokens": [source.token for source in sources],
             "disks": [[wanted.disk, wanted.sink.volume] for wanted in spec.disks],
         }
+        for source in sources:
+            self._notes += source.notes if isinstance(source, Tracked) else []
+        self._tracked = all(isinstance(source, Tracked) and source.tracked for source in sources)
         bases = self._bases(sources, about)
+        bases = self._prove_tracker(sources, bases, about)
         tables = [
             WorkTable(work / f"{wanted.disk}.table", source.size)
             for wanted, source in zip(spec.disks, sources, strict=True)
         ]
         for table in tables:
             stack.callback(table.close)
+        if self._tracked:
+            for table, base in zip(tables, bases, strict=True):
+                assert base is not None
+                take_over(table, base, self._context.check)
         journal = Journal(self._state.journal(spec.generation), about, tables, self._fresh)
         try:
-            self._copy(sources, bases, journal)
+            self._copy(sources, bases, tables, journal)
         finally:
             journal.close()
         changed = [
@@ -130,7 +148,7 @@ class _Replication:
                 "Stop what writes to it, then submit the job again.",
                 code="source_changed",
             )
-        return self._finish(sources, bases, tables, journal)
+        return self._finish(sources, about["tokens"], bases, tables, journal)
 
     def _bases(self, sources: list[PointInTime], about: dict[str, Any]) -> list[DiskMap | None]:
         """The base maps, all or none; puts into `about` which base is used."""
@@ -141,12 +159,21 @@ class _Replication:
         if begun is not None and same:
             about["base"] = begun["base"]
             about["notes"] = begun["notes"]
+            # What was done under these very tokens stands, and nothing tells now what it took over.
+            self._tracked = False
+        elif begun is not None and begun.get("tracked") and self._tracked and begun["base"] == self._usable_base():
+            self._notes.append("the source moved on since this generation was begun: what changed is sent again")
+            self._restart()
+            self._unsure = True
+            about["base"] = begun["base"]
         elif begun is not None:
             self._notes.append("the source changed since this generation was begun: everything is sent again")
             self._restart()
             about["base"] = None
         else:
             about["base"] = self._usable_base()
+            # Tables that a start cut short left would be taken for digests of zeroes.
+            self._state.restart(generation)
         self._notes += about.get("notes", [])
         maps: list[DiskMap | None] = [None] * len(sources)
         if about["base"] is not None:
@@ -168,6 +195,26 @@ class _Replication:
                 self._restart()
         about["notes"] = self._notes
         return maps
+
+    def _prove_tracker(
+        self, sources: list[PointInTime], bases: list[DiskMap | None], about: dict[str, Any]
+    ) -> list[DiskMap | None]:
+        """The bases to use; whether the tracker is believed goes into `about`."""
+        if self._tracked and None in bases:
+            self._tracked = False
+        for wanted, source, base in zip(self._spec.disks, sources, bases, strict=True):
+            at = disproof(source, base, self._context.check) if self._tracked and base is not None else None
+            if at is not None:
+                self._tracked = False
+                self._notes.append(
+                    f"disk {wanted.disk}: the block at byte {at} differs, and the tracker called it unchanged: "
+                    "changes are found by a scan"
+                )
+        about["tracked"] = self._tracked
+        if self._unsure and not self._tracked:
+            about["base"] = None
+            return [None] * len(bases)
+        return bases
 
     def _restart(self) -> None:
         self._fresh = True
@@ -191,7 +238,13 @@ class _Replication:
             return spec.base
         return None
 
-    def _copy(self, sources: list[PointInTime], bases: list[DiskMap | None], journal: Journal) -> None:
+    def _copy(
+        self,
+        sources: list[PointInTime],
+        bases: list[DiskMap | None],
+        tables: list[WorkTable],
+        journal: Journal,
+    ) -> None:
         context, spec = self._context, self._spec
         total = sum(source.size for source in sources)
 
@@ -210,17 +263,19 @@ class _Replication:
             def extents(source: PointInTime = source) -> Any:
                 return ((extent.start, extent.start + extent.length, extent.zero) for extent in source.extents())
 
+            found = dirty(source) if self._tracked else extents()
             done = type(journal.tallies[index].done)(journal.tallies[index].done)
+            work = ranges(found, source.size, done)
             disks.append(
                 CopyDisk(
                     disk=wanted.disk,
                     volume=wanted.sink.volume,
                     size=source.size,
                     source=source,
-                    work=ranges(extents(), source.size, done),
+                    work=noting_zeroes(work, tables[index]) if self._tracked else work,
                     open_sink=lambda current=current: open_sink(current, context.stop),  # type: ignore[misc]
                     pack_bytes=wanted.sink.max_pack_bytes,
-                    base=base,
+                    base=None if self._unsure else base,
                 )
             )
         context.step("copying")
@@ -232,6 +287,7 @@ class _Replication:
     def _finish(
         self,
         sources: list[PointInTime],
+        tokens: list[str],
         bases: list[DiskMap | None],
         tables: list[WorkTable],
         journal: Journal,
@@ -252,15 +308,18 @@ class _Replication:
                     "sent_bytes": tally.sent_bytes,
                     "wire_bytes": tally.wire_bytes,
                     "changed_bytes": tally.changed_bytes,
+                    "consistency": source.consistency,
                 }
                 for found, source, tally in zip(maps, sources, journal.tallies, strict=True)
             ],
             "base_used": spec.base if bases[0] is not None else None,
+            "tracker": "bitmap" if self._tracked else "scan",
             "notes": self._notes,
         }
         total = sum(source.size for source in sources)
         wire = sum(tally.wire_bytes for tally in journal.tallies)
         self._context.progress(total=total, done=total, wire=wire)
         volumes = {wanted.disk: wanted.sink.volume for wanted in spec.disks}
-        self._state.finished(spec.generation, result, volumes)
+        named = {wanted.disk: token for wanted, token in zip(spec.disks, tokens, strict=True)}
+        self._state.finished(spec.generation, result, volumes, named)
         return result

@@ -16,10 +16,12 @@ from wavelift.service.errors import NotFound
 
 @dataclass(frozen=True)
 class Committed:
-    """The generation that was verified at the target, and the volume that holds each disk."""
+    """The generation that was verified at the target, the volume that holds each disk, and the token that names
+    each disk's moment to its source."""
 
     generation: int
     volumes: Mapping[str, str]
+    tokens: Mapping[str, str]
 
 
 class MigrationState:
@@ -42,7 +44,7 @@ class MigrationState:
             raw = json.loads(self._committed.read_text())
         except FileNotFoundError:
             return None
-        return Committed(int(raw["generation"]), dict(raw["volumes"]))
+        return Committed(int(raw["generation"]), dict(raw["volumes"]), dict(raw.get("tokens", {})))
 
     def touched(self) -> list[int]:
         """Generations that were begun and not committed: the volumes may hold parts of them."""
@@ -51,8 +53,10 @@ class MigrationState:
         # A commit cut short may have left the work of its own generation.
         return [number for number in found if committed is None or number != committed.generation]
 
-    def finished(self, generation: int, result: Mapping[str, Any], volumes: Mapping[str, str]) -> None:
-        report = {"result": dict(result), "volumes": dict(volumes)}
+    def finished(
+        self, generation: int, result: Mapping[str, Any], volumes: Mapping[str, str], tokens: Mapping[str, str]
+    ) -> None:
+        report = {"result": dict(result), "volumes": dict(volumes), "tokens": dict(tokens)}
         write_durably(self.work(generation) / "finished.json", json.dumps(report).encode())
 
     def restart(self, generation: int) -> None:
@@ -80,12 +84,13 @@ class MigrationState:
                 f"Generation {generation} of {self.migration!r} was never replicated here.",
                 "Commit the generation of a replicate job that succeeded.",
             ) from None
-        now = Committed(generation, dict(report["volumes"]))
+        now = Committed(generation, dict(report["volumes"]), dict(report.get("tokens", {})))
         # The volumes are proven to hold this generation: whatever was begun before is of no account now.
         for older in self.touched():
             if older < generation:
                 shutil.rmtree(self.work(older), ignore_errors=True)
-        write_durably(self._committed, json.dumps({"generation": generation, "volumes": dict(now.volumes)}).encode())
+        record = {"generation": generation, "volumes": dict(now.volumes), "tokens": dict(now.tokens)}
+        write_durably(self._committed, json.dumps(record).encode())
         for disk in now.volumes:
             self.maps(disk).prune([generation])
         for path in self.folder.glob("work/*"):
