@@ -18,7 +18,7 @@ from wavelift.sources.device import DevicePointInTime
 from wavelift.sources.lvm import LvmPointInTime
 
 MIB = 1 << 20
-SIZE = 32 * MIB
+SIZE = 16 * MIB
 DATA, OTHER = Path("/dev/mapper/vg--0-data"), Path("/dev/mapper/vg--0-other")
 CONFIGURATION = "backup { backup=0 archive=0 }\nactivation { udev_sync=0 udev_rules=0 monitoring=0 }\n"
 
@@ -32,7 +32,7 @@ def prepare(disk: str) -> None:
     folder.mkdir()
     (folder / "lvm.conf").write_text(CONFIGURATION)
     run("pvcreate", "-q", disk)
-    run("vgcreate", "-q", "vg-0", disk)
+    run("vgcreate", "-q", "--physicalextentsize", "1m", "vg-0", disk)
     for path in (DATA, OTHER):
         run("lvcreate", "-q", "-y", "-n", path.name.partition("-0-")[2], "-L", f"{SIZE}b", "vg-0")
 

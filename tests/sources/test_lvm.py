@@ -57,7 +57,7 @@ def machine(folder: Path) -> list[str]:
     initrd = subprocess.run(pack, cwd=root, input=names.encode(), stdout=subprocess.PIPE, check=True).stdout
     (folder / "initrd").write_bytes(initrd)
     with (folder / "disk").open("wb") as file:
-        file.truncate(128 << 20)
+        file.truncate(64 << 20)
     return [
         *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "640"),
         *("-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio"),

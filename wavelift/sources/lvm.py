@@ -40,8 +40,7 @@ class LvmSource:
     def open(self, token: str | None = None) -> PointInTime:
         """Raises `SourceError`: no such volume, LVM's own refusals."""
         with _changing:
-            self._sweep()
-            volume = self._find(_volumes())
+            volume = self._swept()
             size = lvm_plan.snapshot_size(volume)
             if isinstance(size, str):
                 return DevicePointInTime(self.path, f"no snapshot of {self.path}: {size}")
@@ -57,12 +56,16 @@ class LvmSource:
     def forget(self) -> None:
         """Remove what a killed agent left."""
         with _changing:
-            self._sweep()
+            self._swept()
 
-    def _sweep(self) -> None:
+    def _swept(self) -> lvm_plan.Volume:
+        """The volume once nothing is left of a killed agent, which gives its group room."""
         volumes = _volumes()
-        for found in lvm_plan.leftovers(volumes, self._find(volumes)):
+        volume = self._find(volumes)
+        left = lvm_plan.leftovers(volumes, volume)
+        for found in left:
             _remove(found.group, found.name)
+        return self._find(_volumes()) if left else volume
 
     def _find(self, volumes: list[lvm_plan.Volume]) -> lvm_plan.Volume:
         uuid = _mapper_uuid(self.path)
