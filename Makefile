@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: demo up down test lint setup clean
+.PHONY: demo up down test test-slow lint setup clean
 
 demo: $(READY)            ## run the main job: migrate the demo machine onto the local cloud and boot it
 	$(PYTHON) -m demo run
@@ -15,6 +15,9 @@ down: $(READY)            ## stop what `make up` started
 
 test: $(READY) lint       ## linters, types, import rules and the everyday suite
 	$(PYTHON) -m pytest
+
+test-slow: $(READY)       ## what takes minutes more: machines that fail to boot, LVM inside a machine
+	$(PYTHON) -m pytest -m slow
 
 lint: $(READY)
 	.venv/bin/ruff check .

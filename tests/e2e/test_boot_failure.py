@@ -22,7 +22,7 @@ from tests.e2e.resources import everything
 from wavelift.manifest.load import load
 from wavelift.manifest.schema import Manifest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.machine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 MANIFEST = load(REPO / "manifests" / "demo.yaml")
 
 

@@ -8,7 +8,7 @@ import pytest
 from demo.machine import MachineFiles
 from tests.machine.qemu import AHCI, VIRTIO, boot
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, pytest.mark.slow]
 
 
 def test_boots_on_its_own_hardware_and_not_on_virtio(demo_machine: MachineFiles, tmp_path: Path) -> None:

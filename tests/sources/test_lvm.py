@@ -67,7 +67,7 @@ def machine(folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.machine
+@pytest.mark.slow
 def test_logical_volumes_under_a_kernel_that_has_them(tmp_path: Path) -> None:
     done = subprocess.run(machine(tmp_path), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
     told = re.findall(r"^done: (\w+)", done.stdout, re.MULTILINE)
