@@ -418,6 +418,7 @@ def test_attributes(ecs: Any, host: str) -> None:
     assert len(instance["PublicIpAddress"]["IpAddress"]) == 1
     ecs.call("start_instance", instance_id=host)
     ecs.wait_console(host, "new")
+    ecs.wait(ecs.instance, host, "Running")
 
 
 def test_a_host_name_while_it_starts(ecs: Any, server: LocalCloud, host: str) -> None:
