@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from wavelift.localcloud.entities import REGION
@@ -88,9 +87,10 @@ def run(args: argparse.Namespace) -> int:
         memory=args.memory,
     )
     # Handlers, not a blocked mask: instances are children of this process and would inherit the mask.
-    ended = threading.Event()
+    # A pipe, not an Event: a handler that sets an Event while the main thread enters its wait waits for itself.
+    asked, ask = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: os.write(ask, b"."))
     try:
         state = private(args.state)
         keys = dict(args.access_key) or kept_key(state)
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     }
     print(_hint(local, first, state, None if args.access_key else KEY_FILE), file=sys.stderr, flush=True)
     print(json.dumps(ready), flush=True)
-    ended.wait()
+    os.read(asked, 1)
     local.stop()
     return 0
 
