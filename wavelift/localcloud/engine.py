@@ -91,7 +91,7 @@ class Engine:
 
     def request(self, tx: Transaction, entity: Moving, status: Status) -> None:
         """Begin a move that somebody asked for; the table says which are legal."""
-        check_move(entity.state(), status)
+        check_move(entity.status, status)
         self.enter(tx, entity, status)
 
     def enter(self, tx: Transaction, entity: Moving, status: Status) -> None:
@@ -104,7 +104,7 @@ class Engine:
 
     def _dispatch_after(self, tx: Transaction, entity: Moving) -> None:
         assert entity.busy is not None
-        identifier, status, busy = entity.id, entity.state(), entity.busy
+        identifier, status, busy = entity.id, entity.status, entity.busy
         tx.after_commit.append(lambda: self._dispatch(identifier, status, busy))
 
     def _dispatch(self, identifier: str, status: Status, busy: Busy) -> None:
@@ -140,7 +140,7 @@ class Engine:
         passage = PASSAGES[status]
         with self._store.transaction() as tx:
             entity = tx.get(task.kind, identifier)
-            if entity is None or entity.state() is not status or entity.busy != busy:
+            if entity is None or entity.status is not status or entity.busy != busy:
                 return
             after = passage.failed if failed else passage.end
             entity.busy = None
@@ -154,8 +154,8 @@ class Engine:
                 task.finish(tx, entity, failed)
             # `finish` may have changed it, chosen another end, or begun something itself.
             now = tx.get(task.kind, identifier)
-            if now is not None and now.busy is None and now.state() in PASSAGES:
-                self.enter(tx, now, now.state())
+            if now is not None and now.busy is None and now.status in PASSAGES:
+                self.enter(tx, now, now.status)
 
     def _run_clock(self) -> None:
         while True:

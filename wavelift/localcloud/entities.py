@@ -46,13 +46,12 @@ class Entity(BaseModel):
 class Moving(Entity):
     """An entity with a state. Each subclass narrows `status` to its own enum."""
 
+    status: Status
     busy: Busy | None = None
 
-    def state(self) -> Status:
-        raise NotImplementedError
-
     def become(self, status: Status) -> None:
-        raise NotImplementedError
+        """Raises ValueError for another kind's state."""
+        self.status = type(self.status)(status)
 
 
 class Disk(Moving):
@@ -85,12 +84,6 @@ class Disk(Moving):
     def serial(self) -> str:
         return self.id.removeprefix("d-")
 
-    def state(self) -> Status:
-        return self.status
-
-    def become(self, status: Status) -> None:
-        self.status = DiskStatus(status)
-
 
 class Snapshot(Moving):
     kind: ClassVar[str] = "snapshot"
@@ -106,12 +99,6 @@ class Snapshot(Moving):
     maker: str = ""
     retention_days: int = 0
     modified: float = 0.0
-
-    def state(self) -> Status:
-        return self.status
-
-    def become(self, status: Status) -> None:
-        self.status = SnapshotStatus(status)
 
 
 class ImageDevice(BaseModel):
@@ -148,12 +135,6 @@ class Image(Moving):
     @property
     def system(self) -> ImageDevice | None:
         return next((d for d in self.devices if d.type == "system"), None)
-
-    def state(self) -> Status:
-        return self.status
-
-    def become(self, status: Status) -> None:
-        self.status = ImageStatus(status)
 
 
 class Instance(Moving):
@@ -194,12 +175,6 @@ class Instance(Moving):
     def private_address(self) -> str:
         return self.private or self.address
 
-    def state(self) -> Status:
-        return self.status
-
-    def become(self, status: Status) -> None:
-        self.status = InstanceStatus(status)
-
 
 class Job(Moving):
     """What DescribeTasks calls a task."""
@@ -218,12 +193,6 @@ class Job(Moving):
     finished: float = 0.0
     error: str = ""
     message: str = ""
-
-    def state(self) -> Status:
-        return self.status
-
-    def become(self, status: Status) -> None:
-        self.status = TaskStatus(status)
 
 
 class Execution(BaseModel):
