@@ -2,15 +2,14 @@
 
 from urllib.parse import unquote
 
-from wavelift.localcloud.oss.errors import OssError
 from wavelift.localcloud.oss.wire.request import Request
 from wavelift.localcloud.oss.wire.signatures.claim import (
     Claim,
-    bad_authorization,
-    check_end,
     check_skew,
     http_date,
+    key_and_signature,
     sha1_signature,
+    url_end,
 )
 from wavelift.localcloud.oss.wire.subresources import names
 
@@ -27,19 +26,14 @@ COVERED = names("""
 
 
 def header_claim(request: Request) -> Claim:
-    key, colon, signature = request.header("authorization").removeprefix(SCHEME).strip().partition(":")
-    if not colon or not key:
-        raise bad_authorization(request)
+    key, signature = key_and_signature(request, SCHEME)
     check_skew(http_date(request.header("x-amz-date") or request.header("date")))
     date = "" if request.header("x-amz-date") else request.header("date")
     return _claim(request, key, request.header("x-amz-security-token"), signature, date)
 
 
 def url_claim(request: Request) -> Claim:
-    expires = request.text("Expires")
-    if not expires.isascii() or not expires.isdigit():
-        raise OssError("AccessDenied", "Invalid date (should be seconds since epoch): " + expires)
-    check_end(int(expires[:12]))
+    expires = url_end(request)
     token = request.text("x-amz-security-token")
     return _claim(request, request.text("AWSAccessKeyId"), token, request.text("Signature"), expires)
 

@@ -67,6 +67,15 @@ def check_skew(moment: float) -> None:
         )
 
 
+def url_end(request: Request) -> str:
+    """Of a URL that is good until a moment: that moment, in seconds, as it was signed."""
+    expires = request.text("Expires")
+    if not re.fullmatch("[0-9]{1,12}", expires):
+        raise OssError("AccessDenied", "Invalid date (should be seconds since epoch): " + expires)
+    check_end(int(expires))
+    return expires
+
+
 def check_period(begin: float, seconds: str, name: str) -> None:
     """Of a URL that is good from its date on, for some seconds."""
     if not re.fullmatch("[0-9]{1,10}", seconds) or not 0 < int(seconds) <= LONGEST:
@@ -104,6 +113,14 @@ def compact_date(text: str) -> float:
 
 def no_date() -> OssError:
     return OssError("AccessDenied", "OSS authentication requires a valid Date.")
+
+
+def key_and_signature(request: Request, scheme: str) -> tuple[str, str]:
+    """Of a header `SCHEME key:signature`."""
+    key, colon, signature = request.header("authorization").removeprefix(scheme).strip().partition(":")
+    if not colon or not key:
+        raise bad_authorization(request)
+    return key, signature
 
 
 def bad_authorization(request: Request) -> OssError:

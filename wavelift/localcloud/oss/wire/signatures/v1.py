@@ -1,14 +1,13 @@
 """OSS signature 1: HMAC-SHA1 over a few headers and the resource."""
 
-from wavelift.localcloud.oss.errors import OssError
 from wavelift.localcloud.oss.wire.request import Request
 from wavelift.localcloud.oss.wire.signatures.claim import (
     Claim,
-    bad_authorization,
-    check_end,
     check_skew,
     http_date,
+    key_and_signature,
     sha1_signature,
+    url_end,
 )
 from wavelift.localcloud.oss.wire.subresources import SUBRESOURCES
 
@@ -16,9 +15,7 @@ SCHEME = "OSS "
 
 
 def header_claim(request: Request) -> Claim:
-    key, colon, signature = request.header("authorization").removeprefix(SCHEME).strip().partition(":")
-    if not colon or not key:
-        raise bad_authorization(request)
+    key, signature = key_and_signature(request, SCHEME)
     date = request.header("x-oss-date") or request.header("date")
     check_skew(http_date(date))
     token = request.header("x-oss-security-token") or request.header("security-token")
@@ -26,10 +23,7 @@ def header_claim(request: Request) -> Claim:
 
 
 def url_claim(request: Request) -> Claim:
-    expires = request.text("Expires")
-    if not expires.isascii() or not expires.isdigit():
-        raise OssError("AccessDenied", "Invalid date (should be seconds since epoch): " + expires)
-    check_end(int(expires[:12]))
+    expires = url_end(request)
     token = request.text("security-token")
     return _claim(request, request.text("OSSAccessKeyId"), token, request.text("Signature"), expires)
 
