@@ -12,13 +12,22 @@ from typing import Any
 import pytest
 
 from storage_backends.alibaba import AlibabaBackend
-from storage_backends.base import Kind, Labels, Resource, Role, State, VolumeSpec
+from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role, State, VolumeSpec
 from storage_backends.registry import open_backend
 from tests.localcloud.conftest import KEY, REGION, SECRET, ZONE, Ecs
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.server import LocalCloud
 
 GATEWAY_SECRET = "the-root-of-every-gateway-key-of-these-tests"
+HOST = InstanceSpec(
+    image_id="host-linux",
+    instance_type="ecs.c7.large",
+    vswitch="vsw-local-a",
+    security_group="sg-local-default",
+    disk_category="cloud_essd",
+    performance_level="PL0",
+    system_gib=1,
+)
 SMALL = VolumeSpec(size_gib=1, category="cloud_essd", performance_level="PL0")
 
 

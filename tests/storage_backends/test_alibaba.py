@@ -12,22 +12,13 @@ import pytest
 
 from storage_backends import alibaba_inventory
 from storage_backends.alibaba import AlibabaBackend
-from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role, State
+from storage_backends.base import Kind, Labels, Resource, Role, State
 from storage_backends.errors import BackendError, Conflict, NotFound
-from tests.storage_backends.conftest import SMALL, World, gone, ready
+from tests.storage_backends.conftest import HOST, SMALL, World, gone, ready
 from wavelift.localcloud.entities import Image, Snapshot
 from wavelift.localcloud.states import ImageStatus, SnapshotStatus
 
 Run = Callable[..., Labels]
-HOST = InstanceSpec(
-    image_id="host-linux",
-    instance_type="ecs.c7.large",
-    vswitch="vsw-local-a",
-    security_group="sg-local-default",
-    disk_category="cloud_essd",
-    performance_level="PL0",
-    system_gib=1,
-)
 
 
 @pytest.fixture

@@ -10,23 +10,14 @@ import pytest
 
 from storage_backends import alibaba_inventory, ecs
 from storage_backends.alibaba import AlibabaBackend
-from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role, State
+from storage_backends.base import Kind, Labels, Resource, Role, State
 from storage_backends.errors import BackendError, Conflict, Denied, NotFound, QuotaExceeded, Unavailable
-from tests.storage_backends.conftest import SMALL, World, gone, ready
+from tests.storage_backends.conftest import HOST, SMALL, World, gone, ready
 from wavelift.localcloud.faults.calls import Faults
 from wavelift.localcloud.faults.rules import Rule
 
 Run = Callable[..., Labels]
 Order = Callable[..., str]
-HOST = InstanceSpec(
-    image_id="host-linux",
-    instance_type="ecs.c7.large",
-    vswitch="vsw-local-a",
-    security_group="sg-local-default",
-    disk_category="cloud_essd",
-    performance_level="PL0",
-    system_gib=1,
-)
 PASSING: dict[str, dict[str, Any]] = {
     "throttled": {"kind": "throttle"},
     "throttled, with a time": {"kind": "throttle", "retry_after_ms": 20},

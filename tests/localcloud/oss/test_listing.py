@@ -8,6 +8,20 @@ from wavelift.localcloud.oss.model.listing import Page, page, successor
 NAMES = st.text("ab/\ud7ff\ue000\U0010ffff", max_size=5)
 
 
+class Names:
+    """What pages are made of; counts what was taken."""
+
+    def __init__(self, ordered: list[str]) -> None:
+        self.ordered = ordered
+        self.taken = 0
+
+    def __call__(self, start: str, inclusive: bool) -> Iterator[tuple[str, str]]:
+        for name in self.ordered:
+            if name > start or (inclusive and name == start):
+                self.taken += 1
+                yield name, name
+
+
 def simple(names: list[str], prefix: str, delimiter: str, after: str) -> list[str]:
     """Everything at once and in the plainest way; what is rolled up ends in the delimiter and is marked."""
     shown: list[str] = []
@@ -26,15 +40,7 @@ def simple(names: list[str], prefix: str, delimiter: str, after: str) -> list[st
 @example({"a/b", "a/c", "b"}, "", "/", "a/b", 1)
 def test_pages_in_a_row_are_the_whole(names: set[str], prefix: str, delimiter: str, after: str, limit: int) -> None:
     ordered = sorted(names)
-    steps = 0
-
-    def source(start: str, inclusive: bool) -> Iterator[tuple[str, str]]:
-        nonlocal steps
-        for name in ordered:
-            if name > start or (inclusive and name == start):
-                steps += 1
-                yield name, name
-
+    source = Names(ordered)
     found: list[str] = []
     marker = after
     while True:
@@ -54,17 +60,9 @@ def _name(item: str) -> str:
 
 def test_what_is_rolled_up_is_not_walked_through() -> None:
     names = [f"{folder}/{number:04}" for folder in "abc" for number in range(1000)]
-    taken = 0
-
-    def source(start: str, inclusive: bool) -> Iterator[tuple[str, str]]:
-        nonlocal taken
-        for name in names:
-            if name > start or (inclusive and name == start):
-                taken += 1
-                yield name, name
-
+    source = Names(names)
     assert page(source, "", "/", "", 10).prefixes == ["a/", "b/", "c/"]
-    assert taken <= 4
+    assert source.taken <= 4
 
 
 @given(NAMES, NAMES)
