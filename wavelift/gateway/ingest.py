@@ -6,9 +6,7 @@ import mmap
 from dataclasses import dataclass
 from typing import Protocol
 
-from wavelift.blocks.digest import blocks_of
-from wavelift.blocks.errors import CorruptPack
-from wavelift.blocks.pack import Codec, PackReader
+from wavelift.blocks.pack import PackReader
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.tokens import Claims
@@ -48,19 +46,9 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
             f"but was sent to number {target.sequence} of generation {target.generation} of {target.volume}.",
             "Send it where its header says.",
         )
-    blocks = 0
     with (
         volumes.turns.writing(target.volume, header.migration, header.generation) as require_turn,
         volumes.writing(target.volume) as writer,
     ):
-        writer.require(header.disks[0].disk, header.disks[0].size)
-        for record, data in reader.records():
-            require_turn()
-            if record.codec is Codec.ZERO:
-                writer.zero(record.offset, record.length)
-            else:
-                writer.write(record.offset, data)
-            blocks += blocks_of(record.length)
-    if reader.totals is None:
-        raise CorruptPack("it has no end record")
-    return {"blocks": blocks, "bytes": reader.totals.bytes, "wire_bytes": body.taken}
+        written = writer.take(reader, require_turn)
+    return {"blocks": written.blocks, "bytes": written.bytes, "wire_bytes": body.taken}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -12,21 +11,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavelift.blocks.errors import VolumeTooSmall
+from wavelift.blocks.volume import VolumeWriter, open_direct
 from wavelift.gateway.turns import Turns
 from wavelift.service.errors import NotFound
 
 PREFIX = "virtio-"
 # Links to the partitions of a volume stand beside the volume's own.
 _PARTITION = re.compile(r"-part\d+$")
-ALIGNED = 4096
-_FALLOC_KEEP_SIZE = 1
-_FALLOC_PUNCH_HOLE = 2
-_ZEROES = bytes(1 << 20)
 _GONE = (errno.ENXIO, errno.ENODEV, errno.EIO, errno.ENOENT)
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 class VolumeNotAttached(NotFound):
@@ -99,12 +91,12 @@ class Volumes:
             with ExitStack() as stack:
                 fd = os.open(found.path, os.O_RDWR | os.O_CLOEXEC)
                 stack.callback(os.close, fd)
-                direct = _open_direct(found.path)
+                direct = open_direct(found.path)
                 if direct is not None:
                     stack.callback(os.close, direct)
                 for opened in (fd,) if direct is None else (fd, direct):
                     self._require_linked(volume, opened)
-                yield VolumeWriter(found, fd, direct)
+                yield VolumeWriter(found.id, found.size, fd, direct)
                 os.fdatasync(fd)
                 # What was written to a device that left meanwhile may be anywhere.
                 self._require_linked(volume, fd)
@@ -129,56 +121,3 @@ class Volumes:
 def _identity(info: os.stat_result) -> tuple[int, ...]:
     # Of a device, only its number counts: the node that leads to it may be made anew.
     return (info.st_rdev,) if stat.S_ISBLK(info.st_mode) else (info.st_dev, info.st_ino)
-
-
-def _open_direct(path: Path) -> int | None:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return None
-
-
-class VolumeWriter:
-    """Writes past the page cache where the device takes it: filling fresh cache pages costs more than the
-    disk does, and a read-back must not find them anyway."""
-
-    def __init__(self, volume: Volume, fd: int, direct: int | None) -> None:
-        self._volume = volume
-        self._fd = fd
-        self._direct = direct
-
-    def require(self, disk: str, size: int) -> None:
-        """Raises `VolumeTooSmall`."""
-        if size > self._volume.size:
-            raise VolumeTooSmall(disk, size, self._volume.id, self._volume.size)
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """The data's memory is page-aligned when it comes from a reader with an aligned scratch."""
-        while data:
-            aligned = offset % ALIGNED == 0 and len(data) % ALIGNED == 0
-            direct = self._direct if aligned else None
-            try:
-                count = os.pwrite(self._fd if direct is None else direct, data, offset)
-            except OSError as error:
-                # Opened, but refused after all: memory or device want another alignment.
-                if direct is None or error.errno != errno.EINVAL:
-                    raise
-                self._direct = None
-                continue
-            data, offset = data[count:], offset + count
-
-    def zero(self, offset: int, length: int) -> None:
-        """Zeroes by punching, which frees the space too; written out where the device cannot."""
-        mode = _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE
-        if _libc.fallocate(self._fd, mode, offset, length) == 0:
-            return
-        number = ctypes.get_errno()
-        if number not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV):
-            raise OSError(number, os.strerror(number), str(self._volume.path))
-        self.write_zeroes(offset, length)
-
-    def write_zeroes(self, offset: int, length: int) -> None:
-        for at in range(offset, offset + length, len(_ZEROES)):
-            self.write(at, memoryview(_ZEROES)[: min(len(_ZEROES), offset + length - at)])

@@ -4,6 +4,7 @@
 /images/web.raw     an image in a regular file: qcow2 when it begins like one, else raw
 raw:PATH qcow2:PATH an image of just that format (a guest may write anything to the start of a raw disk)
 nbd:// nbds:// nbd+unix:// nbds+unix://   an NBD export
+qmp:SOCKET?node=NODE[&agent=SOCKET]   a disk of a live guest, by its monitor; frozen through its agent where one is named
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, PointInTime, Source
@@ -19,16 +21,52 @@ from wavelift.sources.image import ImageSource
 from wavelift.sources.lvm import LvmPointInTime, LvmSource, is_volume
 from wavelift.sources.nbd import NbdSource
 from wavelift.sources.qcow2 import MAGIC, Qcow2Source
+from wavelift.sources.qemu import QemuDisk, QemuGuest
 
 _NBD = ("nbd://", "nbds://", "nbd+unix://", "nbds+unix://")
 _FOREIGN = {b"KDMV": "VMDK", b"conectix": "VHD", b"vhdxfile": "VHDX"}
 
 
-def source_for(text: str, bitmap: str | None = None) -> Source:
+class Guests:
+    """Disks of one guest share its monitor, which has room for one. `scratch`: a private folder with space for what
+    the guests overwrite while they are read."""
+
+    def __init__(self, scratch: Path | None = None) -> None:
+        self._scratch = scratch or Path.home() / ".cache/wavelift/scratch"
+        self._known: dict[Path, QemuGuest] = {}
+
+    def disk(self, text: str) -> QemuDisk:
+        """Raises `SourceError` for another form than the one above."""
+        path, _, query = text.removeprefix("qmp:").partition("?")
+        given = dict(parse_qsl(query, keep_blank_values=True))
+        node, agent = given.pop("node", ""), given.pop("agent", None)
+        if not path or not node or given or agent == "":
+            raise SourceError(
+                f"{text!r} does not name a disk of a guest.",
+                "Write qmp:SOCKET?node=NODE, and &agent=SOCKET to freeze.",
+                code="unsupported_source",
+            )
+        channel = None if agent is None else Path(agent)
+        guest = self._known.setdefault(Path(path), QemuGuest(Path(path), self._scratch, channel))
+        if guest.agent != channel:
+            raise SourceError(
+                f"{text!r} names another agent socket than an earlier disk.",
+                "Give all disks the same.",
+                code="unsupported_source",
+            )
+        return QemuDisk(guest, node)
+
+
+def source_for(text: str, bitmap: str | None = None, guests: Guests | None = None) -> Source:
     """The source, not opened yet: what a path is may change, or come, until then.
 
-    `bitmap` names the dirty bitmap of an NBD export or qcow2 image. Raises `SourceError`: a bitmap of what has none.
+    `bitmap` names the dirty bitmap of an NBD export or qcow2 image; a guest's are Wavelift's own. Raises
+    `SourceError`: a bitmap of what has none.
     """
+    if text.startswith("qmp:"):
+        if bitmap is not None:
+            raise _no_bitmap(text)
+        return (guests or Guests()).disk(text)
     if text.startswith(_NBD):
         return NbdSource(text, bitmap)
     if text.startswith("qcow2:"):
@@ -101,9 +139,14 @@ class PathSource:
             opened.close()
 
     def forget(self) -> None:
-        """Remove what an agent that was killed left of this disk: snapshots."""
-        if self._is_volume():
-            LvmSource(self.path).forget()
+        """Nothing here keeps track from one cycle to the next."""
+        self.recover([self])
+
+    def recover(self, disks: Sequence[Source]) -> None:
+        """Remove the snapshots that a killed agent left of these disks."""
+        for disk in disks:
+            if isinstance(disk, PathSource) and disk._is_volume():
+                LvmSource(disk.path).forget()
 
     def _is_volume(self) -> bool:
         return self.path.is_block_device() and is_volume(self.path)
@@ -135,6 +178,6 @@ class PathSource:
 
 def _no_bitmap(text: str) -> SourceError:
     return SourceError(
-        f"{text} has no bitmap.",
-        "Name a qcow2 image or an NBD export, or leave the bitmap out: a scan finds changes.",
+        f"{text} has no bitmap to choose.",
+        "Name a qcow2 image or an NBD export, or leave the bitmap out.",
     )

@@ -126,6 +126,9 @@ class QemuDisk:
     def forget(self) -> None:
         self.guest.forget(self.name)
 
+    def recover(self, disks: Sequence[Source]) -> None:
+        self.guest.recover()
+
 
 class QemuPointInTime:
     """A disk of the guest as it was at the instant. The last one closed takes the moment down."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import logging
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Protocol, runtime_checkable
 
+from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, PointInTime, Source
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -42,14 +46,14 @@ class Hosted(Protocol):
     def forget(self) -> None:
         """Leave nothing behind on the host that keeps track of this disk."""
 
+    def recover(self, disks: Sequence[Source]) -> None:
+        """Take down what a killed agent left on the host of these disks."""
+
 
 def open_all(stack: ExitStack, wanted: Sequence[tuple[Source, str | None]]) -> list[PointInTime]:
     """All of them, in the order given; `stack` closes them."""
     opened: dict[int, PointInTime] = {}
-    groups: dict[Hashable, list[int]] = {}
-    for index, (source, _) in enumerate(wanted):
-        groups.setdefault(source.host if isinstance(source, Hosted) else ("alone", index), []).append(index)
-    for indexes in groups.values():
+    for indexes in _by_host([source for source, _ in wanted]):
         first, token = wanted[indexes[0]]
         if isinstance(first, Hosted):
             found = first.open_together([wanted[index] for index in indexes])
@@ -59,3 +63,24 @@ def open_all(stack: ExitStack, wanted: Sequence[tuple[Source, str | None]]) -> l
             stack.callback(point.close)
             opened[index] = point
     return [opened[index] for index in range(len(wanted))]
+
+
+def recover_all(sources: Iterable[Source]) -> None:
+    """Take down what a killed agent left on the hosts of all sources; what cannot be is logged."""
+    known = list(sources)
+    for indexes in _by_host(known):
+        disks = [known[index] for index in indexes]
+        first = disks[0]
+        if isinstance(first, Hosted):
+            try:
+                first.recover(disks)
+            except SourceError as error:
+                log.warning("what a killed agent may have left stays for now: %s", error.message)
+
+
+def _by_host(sources: Sequence[Source]) -> list[list[int]]:
+    """Indexes of the sources, grouped: those that share a host, and each other one alone."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, source in enumerate(sources):
+        groups.setdefault(source.host if isinstance(source, Hosted) else ("alone", index), []).append(index)
+    return list(groups.values())

@@ -1,0 +1,129 @@
+"""What a replication builds on: the maps of its base, and whether what the tracker says of it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from wavelift.agent.state import MigrationState
+from wavelift.agent.tracker import disproof
+from wavelift.blocks.blockmap import DiskMap
+from wavelift.blocks.errors import MapError
+from wavelift.sources.base import PointInTime
+from wavelift.sources.together import Tracked
+
+
+class BaseChoice:
+    """All disks have a base or none has. `about` is what the journal begins with: it names the choice.
+
+    `tracked`: only what the tracker calls changed is read. `unsure`: the volumes may hold another content of what
+    changed since the base, so all of it is sent, compared or not. `fresh`: nothing of a former attempt stands.
+    """
+
+    def __init__(
+        self,
+        state: MigrationState,
+        generation: int,
+        base: int | None,
+        volumes: Mapping[str, str],
+        sources: Sequence[PointInTime],
+        check: Callable[[], None],
+    ) -> None:
+        """`volumes` by disk, in the order of `sources`."""
+        self._state = state
+        self._generation = generation
+        self._base = base
+        self._volumes = volumes
+        self._sources = sources
+        self._check = check
+        self.notes = [note for source in sources if isinstance(source, Tracked) for note in source.notes]
+        self.tracked = all(isinstance(source, Tracked) and source.tracked for source in sources)
+        self.unsure = False
+        self.fresh = False
+        self.about: dict[str, Any] = {
+            "tokens": [source.token for source in sources],
+            "disks": [list(pair) for pair in volumes.items()],
+        }
+        self.maps = self._prove_tracker(self._load())
+
+    def _load(self) -> list[DiskMap | None]:
+        about, generation = self.about, self._generation
+        begun = self._state.begun(generation)
+        same = begun is not None and all(begun.get(field) == about[field] for field in ("tokens", "disks"))
+        if begun is not None and same:
+            about["base"] = begun["base"]
+            about["notes"] = begun["notes"]
+            # What was done under these very tokens stands, and nothing tells now what it took over.
+            self.tracked = False
+        elif begun is not None and begun.get("tracked") and self.tracked and begun["base"] == self._usable_base():
+            self.notes.append("the source moved on since this generation was begun: what changed is sent again")
+            self._restart()
+            self.unsure = True
+            about["base"] = begun["base"]
+        elif begun is not None:
+            self.notes.append("the source changed since this generation was begun: everything is sent again")
+            self._restart()
+            about["base"] = None
+        else:
+            about["base"] = self._usable_base()
+            # Tables that a start cut short left would be taken for digests of zeroes.
+            self._state.restart(generation)
+        self.notes += about.get("notes", [])
+        maps: list[DiskMap | None] = [None] * len(self._sources)
+        if about["base"] is not None:
+            try:
+                maps = [self._state.maps(disk).load(about["base"]) for disk in self._volumes]
+                for found in maps:
+                    if found is not None:
+                        # All of them now: a table that fails midway would fail each attempt.
+                        found.require_tables(self._check)
+            except MapError as error:
+                self.notes.append(error.message)
+                maps = [None] * len(self._sources)
+            fits = all(
+                found is not None and found.size == source.size
+                for found, source in zip(maps, self._sources, strict=True)
+            )
+            if not fits:
+                self.notes.append(f"the block maps of generation {about['base']} cannot be used: full copy")
+                about["base"], maps = None, [None] * len(self._sources)
+                self._restart()
+        about["notes"] = self.notes
+        return maps
+
+    def _prove_tracker(self, maps: list[DiskMap | None]) -> list[DiskMap | None]:
+        if self.tracked and None in maps:
+            self.tracked = False
+        for disk, source, base in zip(self._volumes, self._sources, maps, strict=True):
+            at = disproof(source, base, self._check) if self.tracked and base is not None else None
+            if at is not None:
+                self.tracked = False
+                self.notes.append(
+                    f"disk {disk}: the block at byte {at} differs, and the tracker called it unchanged: "
+                    "changes are found by a scan"
+                )
+        self.about["tracked"] = self.tracked
+        if self.unsure and not self.tracked:
+            self.about["base"] = None
+            return [None] * len(maps)
+        return maps
+
+    def _restart(self) -> None:
+        self.fresh = True
+        self._state.restart(self._generation)
+
+    def _usable_base(self) -> int | None:
+        if self._base is None:
+            return None
+        committed = self._state.committed()
+        others = [number for number in self._state.touched() if number != self._generation]
+        if committed is None or committed.generation != self._base:
+            have = "none" if committed is None else str(committed.generation)
+            self.notes.append(f"base generation {self._base} is not here (committed: {have}): full copy")
+        elif any(committed.volumes.get(disk) != volume for disk, volume in self._volumes.items()):
+            self.notes.append(f"base generation {self._base} is on other volumes: full copy")
+        elif others:
+            self.notes.append(f"generation {others[-1]} was begun and never committed: full copy")
+        else:
+            return self._base
+        return None

@@ -1,0 +1,193 @@
+"""One generation of some disks: read them, send what the volumes lack, and name what they now hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from wavelift.agent.bases import BaseChoice
+from wavelift.agent.journal import Journal
+from wavelift.agent.state import MigrationState
+from wavelift.agent.tracker import dirty, noting_zeroes, take_over
+from wavelift.blocks.blockmap import WorkTable, generation_root
+from wavelift.blocks.compress import Compression
+from wavelift.blocks.copy import CopyDisk, CopySettings, copy_disks
+from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES
+from wavelift.blocks.plan import Intervals, Range, ranges
+from wavelift.blocks.sink import Sink
+from wavelift.service.errors import WaveliftError
+from wavelift.sources.base import PointInTime, Source
+from wavelift.sources.together import open_all
+
+
+@dataclass(frozen=True)
+class Target:
+    """A disk and where it goes; each worker opens a sink of its own."""
+
+    disk: str
+    source: Source
+    volume: str
+    open_sink: Callable[[], Sink]
+    pack_bytes: int = DEFAULT_PACK_BYTES
+
+
+@dataclass(frozen=True)
+class Order:
+    """Generation `generation` of a migration, as an increment on `base` if its block maps are here."""
+
+    migration: str
+    generation: int
+    base: int | None
+    targets: Sequence[Target]
+    workers: int = 4
+    compression: Compression = Compression.AUTO
+
+
+class Watch(Protocol):
+    """Who looks on, and may stop it."""
+
+    def step(self, name: str) -> None: ...
+
+    def check(self) -> None:
+        """May raise; what is under way is delivered first."""
+
+    def progress(self, *, total: int, done: int, wire: int = 0) -> None:
+        """In bytes."""
+
+
+def replicate(state: Path, order: Order, watch: Watch) -> dict[str, Any]:
+    """Roots, sizes and counts of what the volumes hold now, to be verified there and then committed in the state.
+
+    Goes on where a former attempt ended, if the sources' moments are the same. Raises `BlockError` and its kinds,
+    `WaveliftError` (`source_changed`), OSError.
+    """
+    with ExitStack() as stack:
+        watch.step("opening")
+        replication = _Replication(state, order, watch)
+        tokens = replication.base_tokens()
+        return replication.run(
+            open_all(stack, [(target.source, tokens.get(target.disk)) for target in order.targets]), stack
+        )
+
+
+class _Replication:
+    def __init__(self, state: Path, order: Order, watch: Watch) -> None:
+        self._order = order
+        self._watch = watch
+        self._state = MigrationState(state, order.migration)
+        self._volumes = {target.disk: target.volume for target in order.targets}
+
+    def base_tokens(self) -> Mapping[str, str]:
+        """What names the base's moments to the sources."""
+        committed = self._state.committed()
+        return {} if committed is None or committed.generation != self._order.base else committed.tokens
+
+    def run(self, sources: list[PointInTime], stack: ExitStack) -> dict[str, Any]:
+        order = self._order
+        work = self._state.work(order.generation)
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._watch.step("planning")
+        choice = BaseChoice(self._state, order.generation, order.base, self._volumes, sources, self._watch.check)
+        tables = [
+            WorkTable(work / f"{target.disk}.table", source.size)
+            for target, source in zip(order.targets, sources, strict=True)
+        ]
+        for table in tables:
+            stack.callback(table.close)
+        if choice.tracked:
+            for table, base in zip(tables, choice.maps, strict=True):
+                assert base is not None
+                take_over(table, base, self._watch.check)
+        journal = Journal(self._state.journal(order.generation), choice.about, tables, choice.fresh)
+        try:
+            self._copy(sources, choice, tables, journal)
+        finally:
+            journal.close()
+        tokens: list[str] = choice.about["tokens"]
+        changed = [
+            disk for disk, source, token in zip(self._volumes, sources, tokens, strict=True) if source.token != token
+        ]
+        if changed:
+            # What was sent is of no single moment. The next attempt sees another token and starts afresh.
+            raise WaveliftError(
+                f"Disk {', '.join(changed)} changed while it was read.",
+                "Stop what writes to it, then submit the job again.",
+                code="source_changed",
+            )
+        return self._finish(sources, choice, tables, journal)
+
+    def _copy(self, sources: list[PointInTime], choice: BaseChoice, tables: list[WorkTable], journal: Journal) -> None:
+        order, watch = self._order, self._watch
+        total = sum(source.size for source in sources)
+
+        def check() -> None:
+            watch.check()
+            done = sum(tally.done.total for tally in journal.tallies)
+            wire = sum(tally.wire_bytes for tally in journal.tallies)
+            watch.progress(total=total, done=done, wire=wire)
+
+        disks = [
+            CopyDisk(
+                disk=target.disk,
+                volume=target.volume,
+                size=source.size,
+                source=source,
+                work=_work(source, choice.tracked, tally.done, table),
+                open_sink=target.open_sink,
+                pack_bytes=target.pack_bytes,
+                base=None if choice.unsure else base,
+            )
+            for target, source, base, tally, table in zip(
+                order.targets, sources, choice.maps, journal.tallies, tables, strict=True
+            )
+        ]
+        watch.step("copying")
+        settings = CopySettings(
+            order.migration, order.generation, order.workers, order.compression, journal.next_sequence
+        )
+        copy_disks(settings, disks, journal.acknowledge, check)
+
+    def _finish(
+        self, sources: list[PointInTime], choice: BaseChoice, tables: list[WorkTable], journal: Journal
+    ) -> dict[str, Any]:
+        order = self._order
+        self._watch.step("mapping")
+        maps = [
+            self._state.maps(disk).freeze(disk, order.generation, table)
+            for disk, table in zip(self._volumes, tables, strict=True)
+        ]
+        result: dict[str, Any] = {
+            "root": generation_root((found.disk, found.root) for found in maps).hex(),
+            "disks": [
+                {
+                    "disk": found.disk,
+                    "size": source.size,
+                    "root": found.root.hex(),
+                    "sent_bytes": tally.sent_bytes,
+                    "wire_bytes": tally.wire_bytes,
+                    "changed_bytes": tally.changed_bytes,
+                    "consistency": source.consistency,
+                }
+                for found, source, tally in zip(maps, sources, journal.tallies, strict=True)
+            ],
+            "base_used": order.base if choice.maps[0] is not None else None,
+            "tracker": "bitmap" if choice.tracked else "scan",
+            "notes": choice.notes,
+        }
+        total = sum(source.size for source in sources)
+        wire = sum(tally.wire_bytes for tally in journal.tallies)
+        self._watch.progress(total=total, done=total, wire=wire)
+        tokens = dict(zip(self._volumes, choice.about["tokens"], strict=True))
+        self._state.finished(order.generation, result, self._volumes, tokens)
+        return result
+
+
+def _work(source: PointInTime, tracked: bool, done: Intervals, table: WorkTable) -> Iterator[Range]:
+    """What is left to do of a disk, as it was when this began."""
+    if tracked:
+        return noting_zeroes(ranges(dirty(source), source.size, Intervals(done)), table)
+    extents = ((extent.start, extent.start + extent.length, extent.zero) for extent in source.extents())
+    return ranges(extents, source.size, Intervals(done))
