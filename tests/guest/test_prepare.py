@@ -31,6 +31,7 @@ def run(*disks: Path) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow  # the everyday end-to-end run prepares and boots a machine as well
 def test_prepared_it_boots_on_virtio(demo_machine: MachineFiles, copied_machine: MachineFiles, tmp_path: Path) -> None:
     source = digest(demo_machine.system), digest(demo_machine.data)
     links = [tmp_path / "virtio-system", tmp_path / "virtio-data"]
