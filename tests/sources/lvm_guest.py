@@ -16,6 +16,7 @@ from wavelift.sources.base import Consistency, PointInTime
 from wavelift.sources.choose import PathSource, source_for
 from wavelift.sources.device import DevicePointInTime
 from wavelift.sources.lvm import LvmPointInTime
+from wavelift.sources.together import recover_all
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -111,6 +112,18 @@ def what_a_killed_agent_left_is_removed_and_what_is_in_use_is_not() -> None:
     assert names() == {"data", "other"}
 
 
+def what_a_killed_agent_left_is_removed_when_the_next_one_starts() -> None:
+    child = os.fork()
+    if child == 0:
+        for path in (DATA, OTHER):
+            source_for(str(path)).open()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(names()) == 4
+    recover_all([source_for(str(path)) for path in (DATA, OTHER)])
+    assert names() == {"data", "other"}
+
+
 def a_snapshot_that_overflows_is_an_error_and_is_removed() -> None:
     opened = source_for(str(DATA)).open()
     write(DATA, pattern(5))
@@ -159,6 +172,7 @@ SCENARIOS: list[Callable[[], None]] = [
     the_volume_is_written_on_and_the_snapshot_is_not,
     a_mounted_file_system_is_whole_and_has_what_was_not_yet_on_the_disk,
     what_a_killed_agent_left_is_removed_and_what_is_in_use_is_not,
+    what_a_killed_agent_left_is_removed_when_the_next_one_starts,
     a_snapshot_that_overflows_is_an_error_and_is_removed,
     without_room_the_volume_itself_is_read_and_labelled,
     two_volumes_are_of_one_instant_unless_one_was_written_in_between,

@@ -10,7 +10,8 @@ import pytest
 
 from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency
-from wavelift.sources.choose import PathSource, source_for
+from wavelift.sources.choose import Guests, PathSource, source_for
+from wavelift.sources.qemu import QemuDisk
 
 from .conftest import LoopDevice
 
@@ -129,3 +130,27 @@ def test_where_one_of_several_disks_fails_none_stays_open(tmp_path: Path, loop_d
     again = device.open()
     assert again.consistency is Consistency.OFFLINE
     again.close()
+
+
+def test_a_disk_of_a_guest_and_those_that_share_its_monitor(tmp_path: Path) -> None:
+    guests = Guests(tmp_path)
+    first = source_for(f"qmp:{tmp_path}/m?node=a&agent={tmp_path}/ga", guests=guests)
+    second = source_for(f"qmp:{tmp_path}/m?node=b&agent={tmp_path}/ga", guests=guests)
+    other = source_for("qmp:/run/n?node=a")
+    assert isinstance(first, QemuDisk) and isinstance(second, QemuDisk) and isinstance(other, QemuDisk)
+    assert first.guest is second.guest is not other.guest
+    assert (first.name, second.name, first.guest.agent) == ("a", "b", tmp_path / "ga")
+    assert (other.guest.monitor, other.guest.agent) == (Path("/run/n"), None)
+    with pytest.raises(SourceError, match="another agent socket"):
+        source_for(f"qmp:{tmp_path}/m?node=c", guests=guests)
+
+
+@pytest.mark.parametrize(
+    "text", ["qmp:", "qmp:/run/m", "qmp:/run/m?node=", "qmp:?node=a", "qmp:/m?node=a&agent=", "qmp:/m?node=a&size=1"]
+)
+def test_a_disk_of_a_guest_that_is_not_named_is_refused(text: str) -> None:
+    with pytest.raises(SourceError, match="node=NODE") as caught:
+        source_for(text)
+    assert caught.value.code == "unsupported_source"
+    with pytest.raises(SourceError, match="no bitmap"):
+        source_for("qmp:/run/m?node=a", "b0")

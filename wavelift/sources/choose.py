@@ -4,7 +4,7 @@
 /images/web.raw     an image in a regular file: qcow2 when it begins like one, else raw
 raw:PATH qcow2:PATH an image of just that format (a guest may write anything to the start of a raw disk)
 nbd:// nbds:// nbd+unix:// nbds+unix://   an NBD export
-qmp:SOCKET?node=NODE[&agent=SOCKET]   a disk of a live guest, by its monitor; frozen through its agent where one is named
+qmp:SOCKET?node=NODE[&agent=SOCKET]   a disk of a live guest, by its monitor; its agent freezes
 """
 
 from __future__ import annotations
