@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from blake3 import blake3
 
@@ -158,6 +159,15 @@ class WorkTable:
             yield _ZERO_TABLE[:length] if empty else os.pread(self._fd, length, start)
 
 
+class Tabled(Protocol):
+    """What can become a map: its tables in order, segment by segment."""
+
+    @property
+    def size(self) -> int: ...
+
+    def tables(self) -> Iterable[bytes]: ...
+
+
 class MapStore:
     """The maps of one disk, in one folder: `NUMBER.map` and `segments/DIGEST`."""
 
@@ -166,8 +176,8 @@ class MapStore:
         self._segments = folder / "segments"
         self._segments.mkdir(parents=True, exist_ok=True)
 
-    def freeze(self, disk: str, generation: int, work: WorkTable) -> DiskMap:
-        """Turn a finished work table into a map, durably; an interrupted one leaves no map behind."""
+    def freeze(self, disk: str, generation: int, work: Tabled) -> DiskMap:
+        """Turn tables into a map, durably; an interrupted one leaves no map behind."""
         digests = bytearray()
         for table in work.tables():
             name = segment_digest(table)

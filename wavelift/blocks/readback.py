@@ -6,8 +6,9 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -73,47 +74,81 @@ class Uncached:
         return view[:length]
 
 
+class ReadBack:
+    """The digest tables of the first `size` bytes of a device or file, read when they are asked for.
+
+    `check` may raise to stop early. Raises `SourceError` when there are fewer bytes, OSError.
+    """
+
+    def __init__(self, path: Path, size: int, *, workers: int = 2, check: Callable[[], None] = lambda: None) -> None:
+        self.size = size
+        self._check = check
+        self._buffers = [mmap.mmap(-1, STEP) for _ in range(workers)]
+        self._last = -1, b""
+        with ExitStack() as stack:
+            self._source = stack.enter_context(Uncached(path))
+            if self._source.size < size:
+                raise SourceError(
+                    f"{path} has {self._source.size} bytes, fewer than {size}.", "Check which disk it is."
+                )
+            self._pool = stack.enter_context(ThreadPoolExecutor(workers))
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> ReadBack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def segment(self, number: int) -> bytes:
+        return segment_digest(self.table(number))
+
+    def table(self, number: int) -> bytes:
+        """The digests of a segment; the last one asked for is kept."""
+        if self._last[0] != number:
+            self._check()
+            base, end = number * SEGMENT, min(self.size, (number + 1) * SEGMENT)
+            table = bytearray(table_size(self.size, number))
+            if self._source.next_data(base, end) < end:
+                workers = range(len(self._buffers))
+                jobs = [self._pool.submit(self._worker, worker, base, end, table) for worker in workers]
+                for job in jobs:
+                    job.result()
+            self._last = number, bytes(table)
+        return self._last[1]
+
+    def tables(self) -> Iterator[bytes]:
+        for number in range(segments_of(self.size)):
+            yield self.table(number)
+
+    def _worker(self, worker: int, base: int, end: int, table: bytearray) -> None:
+        for start in range(base + worker * CHUNK, end, len(self._buffers) * CHUNK):
+            self._digest(start, min(end, start + CHUNK), table, base, self._buffers[worker])
+
+    def _digest(self, start: int, end: int, table: bytearray, base: int, buffer: mmap.mmap) -> None:
+        at = max(start, self._source.next_data(start, end) // BLOCK * BLOCK)
+        while at < end:
+            self._check()
+            length = min(STEP, end - at)
+            found = digests(self._source.read(buffer, at, length))
+            place = (at - base) // BLOCK * DIGEST
+            table[place : place + len(found)] = found
+            at = max(at + length, min(end, self._source.next_data(at + length, end) // BLOCK * BLOCK))
+
+
 def read_root(
     path: Path,
     size: int,
     *,
-    workers: int = 2,
     check: Callable[[], None] = lambda: None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> bytes:
-    """The disk root of the first `size` bytes (they may be fewer than the device has).
-
-    `check` may raise to stop early; `progress` gets the bytes done. Raises `SourceError`, OSError.
-    """
-    buffers = [mmap.mmap(-1, STEP) for _ in range(workers)]
+    """The disk root of the first `size` bytes; `progress` gets the bytes done. Raises as `ReadBack` does."""
     segments = bytearray()
-    with Uncached(path) as source, ThreadPoolExecutor(workers) as pool:
-        if source.size < size:
-            raise SourceError(f"{path} has {source.size} bytes, fewer than {size}.", "Check which disk it is.")
-
-        def digest_range(start: int, end: int, table: bytearray, base: int, buffer: mmap.mmap) -> None:
-            at = source.next_data(start, end) // BLOCK * BLOCK
-            at = max(start, at)
-            while at < end:
-                check()
-                length = min(STEP, end - at)
-                found = digests(source.read(buffer, at, length))
-                place = (at - base) // BLOCK * DIGEST
-                table[place : place + len(found)] = found
-                at = max(at + length, min(end, source.next_data(at + length, end) // BLOCK * BLOCK))
-
-        def worker(number: int, base: int, end: int, table: bytearray) -> None:
-            for start in range(base + number * CHUNK, end, workers * CHUNK):
-                digest_range(start, min(end, start + CHUNK), table, base, buffers[number])
-
-        for segment in range(segments_of(size)):
-            check()
-            base, end = segment * SEGMENT, min(size, (segment + 1) * SEGMENT)
-            table = bytearray(table_size(size, segment))
-            if source.next_data(base, end) < end:
-                jobs = [pool.submit(worker, number, base, end, table) for number in range(workers)]
-                for job in jobs:
-                    job.result()
+    with ReadBack(path, size, check=check) as found:
+        for number, table in enumerate(found.tables()):
             segments += segment_digest(table)
-            progress(end)
+            progress(min(size, (number + 1) * SEGMENT))
     return disk_root(size, bytes(segments))
