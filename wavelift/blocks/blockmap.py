@@ -168,6 +168,34 @@ class Tabled(Protocol):
     def tables(self) -> Iterable[bytes]: ...
 
 
+def write_map(index: Path, disk: str, size: int, tables: Iterable[bytes]) -> DiskMap:
+    """A map in the file `index`, its tables in the folder beside it; durable, and not there before all of it is."""
+    folder = _tables_of(index)
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = bytearray()
+    for table in tables:
+        name = segment_digest(table)
+        digests += name
+        # A damaged table would be named by this map too, so being there is not enough.
+        if name != ZERO_DIGEST and not _holds(folder / name.hex(), table):
+            write_durably(folder / name.hex(), table)
+    write_durably(index, encode_index(disk, size, bytes(digests)))
+    return DiskMap(disk, size, bytes(digests), folder)
+
+
+def read_map(index: Path) -> DiskMap:
+    """Raises `MapError` and its kinds when there is none, or a damaged one."""
+    try:
+        data = _read_at_most(index, MAX_INDEX)
+    except OSError as error:
+        raise MapError(f"The block map {index} cannot be read: {error.strerror}.", "Run a full copy.") from None
+    return decode_index(data, _tables_of(index))
+
+
+def _tables_of(index: Path) -> Path:
+    return index.parent / "segments"
+
+
 class MapStore:
     """The maps of one disk, in one folder: `NUMBER.map` and `segments/DIGEST`."""
 
@@ -178,27 +206,12 @@ class MapStore:
 
     def freeze(self, disk: str, generation: int, work: Tabled) -> DiskMap:
         """Turn tables into a map, durably; an interrupted one leaves no map behind."""
-        digests = bytearray()
-        for table in work.tables():
-            name = segment_digest(table)
-            digests += name
-            # A damaged table would be named by this map too, so being there is not enough.
-            if name != ZERO_DIGEST and not _holds(self._segments / name.hex(), table):
-                write_durably(self._segments / name.hex(), table)
-        write_durably(self._index(generation), encode_index(disk, work.size, bytes(digests)))
-        return DiskMap(disk, work.size, bytes(digests), self._segments)
+        return write_map(self._index(generation), disk, work.size, work.tables())
 
     def load(self, generation: int) -> DiskMap | None:
         """The map of a generation, None when there is none. Raises `MapError` when damaged."""
-        try:
-            data = _read_at_most(self._index(generation), MAX_INDEX)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise MapError(
-                f"The block map {self._index(generation)} cannot be read: {error.strerror}.", "Run a full copy."
-            ) from None
-        return decode_index(data, self._segments)
+        index = self._index(generation)
+        return read_map(index) if index.exists() else None
 
     def prune(self, keep: Iterable[int]) -> None:
         """Drop the maps of all other generations and the tables nobody names any more."""
