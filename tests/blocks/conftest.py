@@ -30,7 +30,6 @@ GOLDEN_WRAPPED = bytes.fromhex("bd2a276ae8c7464c7e8b396674ac6e0e9558c84c6009b3fa
 def write(
     header: PackHeader,
     parts: list[tuple[int, bytes | int]],
-    compress: object = None,
     key: MigrationKey | None = None,
 ) -> bytes:
     """A pack of (offset, data) and (offset, length of zeroes) parts on disk 0."""
@@ -41,7 +40,7 @@ def write(
         else:
             view = writer.slot(len(part))
             view[:] = part
-            writer.add_data(0, offset, view, digests(view), compress)  # type: ignore[arg-type]
+            writer.add_data(0, offset, view, digests(view))
     return bytes(writer.finish())
 
 

@@ -49,7 +49,7 @@ class MemorySink:
                 self.codecs.add(record.codec)
             self.wire += len(pack)
             self.largest = max(self.largest, len(pack))
-            return Receipt(len(records), 0, len(pack))
+            return Receipt(len(records), 0, len(pack), 0.0)
 
     def close(self) -> None:
         return None
@@ -77,7 +77,7 @@ def copy(path: Path, sink: MemorySink, compression: Compression = Compression.NE
     return acks
 
 
-@pytest.mark.parametrize("mode", [Compression.NEVER, Compression.ALWAYS])
+@pytest.mark.parametrize("mode", [Compression.NEVER, Compression(1), Compression(9)])
 def test_a_copy_overwrites_everything_and_its_digests_make_the_root(tmp_path: Path, mode: Compression) -> None:
     # Alternating blocks of data and zeroes, so that runs move within their pack.
     pieces = {at * BLOCK: pattern(BLOCK) for at in range(0, 32, 2)}
@@ -85,7 +85,7 @@ def test_a_copy_overwrites_everything_and_its_digests_make_the_root(tmp_path: Pa
     sink = MemorySink(SIZE)
     acks = copy(path, sink, mode)
     assert bytes(sink.content) == path.read_bytes()
-    assert sink.codecs == {Codec.RAW, Codec.ZERO} | ({Codec.ZSTD} if mode is Compression.ALWAYS else set())
+    assert sink.codecs == {Codec.RAW, Codec.ZERO} | ({Codec.ZSTD} if mode.level else set())
     assert Intervals(piece for ack in acks for piece in ack.ranges).total == SIZE
     work = WorkTable(tmp_path / "work", SIZE)
     for ack in acks:

@@ -1,48 +1,79 @@
-"""When compression pays: it must shrink the record, and the link must be slower than the compressor."""
+"""When compression pays: it must shrink the record, and save more time on the link than it takes."""
 
 from __future__ import annotations
 
 import threading
 import time
-from enum import StrEnum
+from dataclasses import dataclass
+from typing import ClassVar
 
 import zstandard
 
-LEVEL = 1
-PROBE = 16 * 1024
+FAST_LEVEL = 1
+MAX_LEVEL = 19
 WORTHWHILE = 0.9
-# Above this, in bytes a second, zstd on two cores costs more time than the link saves.
-FAST_LINK = 200e6
-WARM_UP_BYTES = 16 << 20
+# Content changes its kind between files, seldom within a few MiB; no larger than what one worker has in hand.
+STRETCH = 8 << 20
+PROBE_PIECE = 4 * 1024
+# After so many bytes of a stretch that did not shrink, the next so many are not tried.
+PATIENCE = 1 << 20
+PAUSE = 3 << 20
+
+# Of a byte that is compressed where it pays, this much need not be sent.
+SAVED = 0.35
+# Seconds to compress a byte at the fast level on a busy machine, until it was measured.
+FIRST_COST = 1 / 250e6
+WINDOW_BYTES = 16 << 20
+WINDOW_SECONDS = 2.0
 
 
-class Compression(StrEnum):
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
+@dataclass(frozen=True)
+class Compression:
+    """zstd at `level`, None for none at all; `adaptive`: only while the link is slower than the compressor."""
+
+    AUTO: ClassVar[Compression]
+    NEVER: ClassVar[Compression]
+
+    level: int | None
+    adaptive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.level is not None and not 1 <= self.level <= MAX_LEVEL:
+            raise ValueError(f"zstd level {self.level} is not from 1 to {MAX_LEVEL}")
+
+
+Compression.AUTO = Compression(FAST_LEVEL, adaptive=True)
+Compression.NEVER = Compression(None)
 
 
 class LinkGauge:
-    """Shared by the workers: is the copy waiting for the link, and is the link slow?"""
+    """Shared by the workers: would fewer bytes on the link save more time than compressing takes?
 
-    def __init__(self, workers: int) -> None:
+    Until it knows, it says yes: a few records compressed in vain cost little, the first packs on a narrow link much.
+    """
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._workers = workers
         self._since = time.monotonic()
         self._bytes = 0
-        self._busy = 0.0
-        self._slow = False
+        self._link = 0.0
+        self._cost = FIRST_COST
+        self._slow = True
 
     def sent(self, size: int, seconds: float) -> None:
+        """`seconds` on the way, throttles included; what the receiver needs for itself is not of the link."""
         with self._lock:
             self._bytes += size
-            self._busy += seconds
-            elapsed = time.monotonic() - self._since
-            if self._bytes < WARM_UP_BYTES and elapsed < 2:
+            self._link += seconds
+            if self._bytes < WINDOW_BYTES and time.monotonic() - self._since < WINDOW_SECONDS:
                 return
-            waiting = self._busy / (elapsed * self._workers)
-            self._slow = waiting > (0.3 if self._slow else 0.6) and self._bytes / elapsed < FAST_LINK
-            self._since, self._bytes, self._busy = time.monotonic(), 0, 0.0
+            saved = self._link / self._bytes * SAVED
+            self._slow = saved > (self._cost * 0.7 if self._slow else self._cost)
+            self._since, self._bytes, self._link = time.monotonic(), 0, 0.0
+
+    def compressed(self, size: int, seconds: float) -> None:
+        with self._lock:
+            self._cost += (seconds / size - self._cost) / 16
 
     @property
     def slow(self) -> bool:
@@ -55,14 +86,33 @@ class Compressor:
     def __init__(self, mode: Compression, gauge: LinkGauge) -> None:
         self._mode = mode
         self._gauge = gauge
-        self._zstd = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=False)
+        level = mode.level or FAST_LEVEL
+        self._zstd = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False)
+        self._stretch: tuple[int, int] | None = None
+        self._missed = 0
+        self._again = 0
 
-    def __call__(self, data: memoryview) -> bytes | None:
-        if self._mode is Compression.NEVER or (self._mode is Compression.AUTO and not self._gauge.slow):
+    def __call__(self, data: memoryview, disk: int, offset: int) -> bytes | None:
+        """`disk` and `offset` say where the data is from: what was found there is remembered for a stretch."""
+        if self._mode.level is None or (self._mode.adaptive and not self._gauge.slow):
             return None
-        middle = len(data) // 2
-        probe = data[middle : middle + PROBE]
-        if len(self._zstd.compress(probe)) > len(probe) * WORTHWHILE:
+        if (disk, offset // STRETCH) != self._stretch:
+            self._stretch, self._missed, self._again = (disk, offset // STRETCH), 0, offset
+        if offset < self._again:
             return None
+        packed = self._compress(data)
+        self._missed = 0 if packed is not None else self._missed + len(data)
+        if self._missed >= PATIENCE:
+            self._again = offset + len(data) + PAUSE
+        return packed
+
+    def _compress(self, data: memoryview) -> bytes | None:
+        if len(data) > 4 * PROBE_PIECE:
+            places = (0, len(data) // 2, len(data) - PROBE_PIECE)
+            probe = b"".join(data[at : at + PROBE_PIECE] for at in places)
+            if len(self._zstd.compress(probe)) > len(probe) * WORTHWHILE:
+                return None
+        began = time.monotonic()
         packed = self._zstd.compress(data)
+        self._gauge.compressed(len(data), time.monotonic() - began)
         return packed if len(packed) < len(data) * WORTHWHILE else None

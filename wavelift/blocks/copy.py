@@ -79,7 +79,7 @@ class _Shared:
         self.queue: queue.Queue[tuple[int, Range] | None] = queue.Queue(QUEUE_AHEAD)
         self.failed = threading.Event()
         self.errors: list[BaseException] = []
-        self.gauge = LinkGauge(settings.workers)
+        self.gauge = LinkGauge()
         self._lock = threading.Lock()
         self._sequence = settings.first_sequence
         self._tables: dict[tuple[int, int], bytes] = {}
@@ -215,8 +215,8 @@ class _Worker:
         if pack.records:
             whole = pack.finish()
             began = time.monotonic()
-            self._sink().put(self._sequence, whole)
-            self._shared.gauge.sent(len(whole), time.monotonic() - began)
+            receipt = self._sink().put(self._sequence, whole)
+            self._shared.gauge.sent(len(whole), max(0.0, time.monotonic() - began - receipt.busy_seconds))
             self._ack.sequence = self._sequence
             self._ack.wire_bytes = len(whole)
         self._shared.acknowledge(self._ack)
@@ -277,7 +277,8 @@ class _Worker:
                 pack.add_zero(0, begin, stop - begin)
             else:
                 part = view[begin - start : stop - start]
-                pack.add_data(0, begin, part, table[first * DIGEST : last * DIGEST], self._compress)
+                packed = self._compress(part, self._disk, begin)
+                pack.add_data(0, begin, part, table[first * DIGEST : last * DIGEST], packed)
                 self._ack.sent_bytes += stop - begin
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wavelift.blocks.digest import DIGEST, blocks_of
@@ -84,10 +83,9 @@ class PackWriter:
         offset: int,
         data: memoryview,
         table: bytes,
-        compress: Callable[[memoryview], bytes | None] | None = None,
+        packed: bytes | None = None,
     ) -> None:
-        """Data with its digests. `compress` may return None where it does not pay."""
-        packed = compress(data) if compress is not None else None
+        """Data with its digests; `packed` is the same as a zstd frame, where that is shorter."""
         if packed is not None and len(packed) < len(data):
             self._put(Record(disk, offset, len(data), Codec.ZSTD, table, len(packed)), memoryview(packed))
         else:

@@ -26,11 +26,13 @@ Credential = Callable[[], SinkDescriptor]
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the receiver made durable: blocks, bytes of disk, bytes of pack."""
+    """What the receiver made durable: blocks, bytes of disk, bytes of pack. `busy_seconds` is its own part of the
+    time: checking, writing, flushing."""
 
     blocks: int
     bytes: int
     wire_bytes: int
+    busy_seconds: float
 
 
 class Sink(Protocol):
@@ -65,7 +67,9 @@ class GatewaySink:
                 )
             else:
                 if status == 200:
-                    return Receipt(int(body["blocks"]), int(body["bytes"]), int(body["wire_bytes"]))
+                    return Receipt(
+                        int(body["blocks"]), int(body["bytes"]), int(body["wire_bytes"]), float(body["busy_seconds"])
+                    )
                 failure = _refusal(descriptor, status, body)
                 corrupt += failure.code == "corrupt"
                 renewed = self._descriptor().token != descriptor.token

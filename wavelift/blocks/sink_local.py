@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from pathlib import Path
 
 from wavelift.blocks.pack import MAX_RECORD, PackReader
@@ -29,6 +30,7 @@ class LocalSink:
 
     def put(self, sequence: int, pack: memoryview) -> Receipt:
         """Durable on return. Raises `PackError`, `VolumeTooSmall`, OSError."""
+        began = time.monotonic()
         at = 0
 
         def readinto(view: memoryview) -> int:
@@ -40,7 +42,7 @@ class LocalSink:
 
         written = self._writer.take(PackReader(readinto, self._scratch))
         os.fdatasync(self._fd)
-        return Receipt(written.blocks, written.bytes, len(pack))
+        return Receipt(written.blocks, written.bytes, len(pack), time.monotonic() - began)
 
     def close(self) -> None:
         os.close(self._fd)

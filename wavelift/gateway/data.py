@@ -139,7 +139,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             )
         return int(value)
 
-    def _take(self, body: LimitedBody) -> dict[str, int]:
+    def _take(self, body: LimitedBody) -> dict[str, int | float]:
         claims = verify(self.server.key, bearer_of(self.headers.get("authorization")))
         found = _ROUTE.match(urlsplit(self.path).path)
         if found is None:

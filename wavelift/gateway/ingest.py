@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +29,7 @@ class Target:
     sequence: int
 
 
-def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch: mmap.mmap) -> dict[str, int]:
+def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch: mmap.mmap) -> dict[str, int | float]:
     """Check, write, make durable. A pack refused midway has only written blocks that were proven.
 
     Raises `ForbiddenRequest`, `InvalidRequest`, `VolumeNotAttached`, `VolumeBusy`, `StaleGeneration`,
@@ -36,7 +37,16 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
     """
     claims.require_scope("write")
     claims.require_volume(target.volume)
-    reader = PackReader(body.readinto, scratch)
+    began, waited = time.monotonic(), 0.0
+
+    def readinto(view: memoryview) -> int:
+        nonlocal waited
+        asked = time.monotonic()
+        got = body.readinto(view)
+        waited += time.monotonic() - asked
+        return got
+
+    reader = PackReader(readinto, scratch)
     header = reader.header
     claims.require_migration(header.migration)
     named = [disk.volume for disk in header.disks]
@@ -51,4 +61,6 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
         volumes.writing(target.volume) as writer,
     ):
         written = writer.take(reader, require_turn)
-    return {"blocks": written.blocks, "bytes": written.bytes, "wire_bytes": body.taken}
+    # So that the sender can tell a slow link, where compressing helps, from a slow volume.
+    busy = time.monotonic() - began - waited
+    return {"blocks": written.blocks, "bytes": written.bytes, "wire_bytes": body.taken, "busy_seconds": round(busy, 6)}
