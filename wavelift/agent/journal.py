@@ -22,6 +22,8 @@ from wavelift.blocks.copy import Ack
 from wavelift.blocks.plan import Intervals
 
 COMPACT_AFTER_LINES = 4096
+# Acknowledged and not yet in here: what is sent again, beside the packs under way, when the agent is killed now.
+UNDURABLE = 8
 
 
 @dataclass
@@ -57,13 +59,16 @@ class Journal:
         # Rewritten at once: that drops a torn tail, which must not stand in front of new lines.
         self._compact()
         self._queue: queue.SimpleQueue[Ack | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(UNDURABLE)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def acknowledge(self, ack: Ack) -> None:
-        """Take note; durable soon, in batches. Raises what a former batch failed with."""
+        """Take note; durable soon, in batches. Waits when too much is not. Raises what a former batch failed with."""
+        self._room.acquire()
         if self._error is not None:
+            self._room.release()
             raise self._error
         self._queue.put(ack)
 
@@ -88,8 +93,10 @@ class Journal:
             if acks and self._error is None:
                 try:
                     self._write(acks)
-                except OSError as error:
+                except Exception as error:  # noqa: BLE001  handed to whoever acknowledges next, or closes
                     self._error = error
+            if acks:
+                self._room.release(len(acks))
 
     def _write(self, acks: list[Ack]) -> None:
         for ack in acks:
