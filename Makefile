@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: demo up down test test-slow lint setup clean
+.PHONY: demo up down test test-slow lint setup clean agent-bundle
 
 demo: $(READY)            ## run the main job: migrate the demo machine onto the local cloud and boot it
 	$(PYTHON) -m demo run
@@ -25,6 +25,9 @@ lint: $(READY)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+agent-bundle: $(READY)    ## build/wavelift-agent-VERSION-x86_64.run: installs the agent on a source host, offline
+	$(PYTHON) packaging/agent/build.py build
+
 setup: $(READY)
 
 $(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml scripts/packages.sh
@@ -37,5 +40,5 @@ $(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml s
 
 clean:                    ## remove every trace: running processes, virtual environment, built machines
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m demo down; fi
-	rm -rf .venv .wavelift *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .wavelift build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,6 +22,9 @@ class _Command:
 
 
 _COMMANDS = {
+    "copy": _Command("copy a disk to a file, a device or a gateway; whole, or what changed", "wavelift.cli.copy"),
+    "map": _Command("write the block map of a disk, and print its root", "wavelift.cli.map"),
+    "verify": _Command("compare two disks or block maps, and name what differs", "wavelift.cli.verify"),
     "validate": _Command(
         "check manifests; say what is wrong, where, and what is right",
         "wavelift.cli.manifests",
@@ -42,7 +45,10 @@ _COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 something is wrong with what was given, 2 wrong usage."""
+    """Exit status: 0 done, 1 something is wrong with what was given, 2 wrong usage.
+
+    Those of copy, map and verify are in their help.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     name = arguments[0] if arguments else ""
     if name not in _COMMANDS:
@@ -55,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         description=command.help,
         epilog=getattr(module, "EXAMPLES", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # @FILE stands for the arguments in it, one a line: a service's are kept so.
+        fromfile_prefix_chars="@",
     )
     getattr(module, command.arguments)(parser)
     given = parser.parse_args(arguments[1:])
