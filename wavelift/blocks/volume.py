@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,17 +57,17 @@ class VolumeWriter:
         if size > self._size:
             raise VolumeTooSmall(disk, size, self._volume, self._size)
 
-    def take(self, reader: PackReader, check: Callable[[], None] = lambda: None) -> Written:
-        """Write what a pack says; `check` may raise before each record. Refused midway, only proven blocks were
-        written. Raises `PackError`, `VolumeTooSmall`, OSError."""
+    def take(self, reader: PackReader, turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> Written:
+        """Write what a pack says, each record within a `turn`, which may raise. Refused midway, only proven blocks
+        were written. Raises `PackError`, `VolumeTooSmall`, OSError."""
         self.require(reader.header.disks[0].disk, reader.header.disks[0].size)
         blocks = 0
         for record, data in reader.records():
-            check()
-            if record.codec is Codec.ZERO:
-                self.zero(record.offset, record.length)
-            else:
-                self.write(record.offset, data)
+            with turn():
+                if record.codec is Codec.ZERO:
+                    self.zero(record.offset, record.length)
+                else:
+                    self.write(record.offset, data)
             blocks += blocks_of(record.length)
         if reader.totals is None:
             raise CorruptPack("it has no end record")

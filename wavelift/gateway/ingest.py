@@ -57,10 +57,10 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
             "Send it where its header says.",
         )
     with (
-        volumes.turns.writing(target.volume, header.migration, header.generation) as require_turn,
+        volumes.turns.writing(target.volume, header.migration, header.generation, header.sequence) as turn,
         volumes.writing(target.volume) as writer,
     ):
-        written = writer.take(reader, require_turn)
+        written = writer.take(reader, turn)
     # So that the sender can tell a slow link, where compressing helps, from a slow volume.
     busy = time.monotonic() - began - waited
     return {"blocks": written.blocks, "bytes": written.bytes, "wire_bytes": body.taken, "busy_seconds": round(busy, 6)}

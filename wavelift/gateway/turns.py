@@ -1,12 +1,15 @@
-"""Who may use a volume now: packs, or what reads it as a whole. And which generation its packs may be of."""
+"""Who may use a volume now: packs, or what reads it as a whole. And which generation, and which attempt at it, its
+packs may be of."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from wavelift.blocks.attempts import attempt_of
 from wavelift.service.errors import Conflict, WaveliftError
 
 LOOK_EVERY_SECONDS = 0.2
@@ -23,12 +26,17 @@ class StaleGeneration(Conflict):
     default_code = "stale_generation"
 
 
+Order = tuple[int, int]
+
+
 @dataclass
 class _Turn:
     packs: int = 0
     readers: int = 0
     # By migration: the numbers of two migrations say nothing about each other.
-    newest: dict[str, int] = field(default_factory=dict)
+    newest: dict[str, Order] = field(default_factory=dict)
+    # Records that are being written at this moment, by what their packs are of.
+    records: Counter[tuple[str, Order]] = field(default_factory=Counter)
 
 
 class Turns:
@@ -39,29 +47,51 @@ class Turns:
         self._turns: dict[str, _Turn] = {}
 
     @contextmanager
-    def writing(self, volume: str, migration: str, generation: int) -> Iterator[Callable[[], None]]:
-        """For one pack. Gives a check to make before each write: a newer generation may come while a sender stalls.
+    def writing(
+        self, volume: str, migration: str, generation: int, sequence: int
+    ) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+        """For one pack. Gives what each of its writes is to be made in: a newer generation, or a newer attempt at
+        this one, may come while a sender stalls, and then none of the older content may be written any more.
 
-        Raises `VolumeBusy`, `StaleGeneration`, the latter also from the check.
+        Raises `VolumeBusy`, `StaleGeneration`, the latter also from there.
         """
+        order = generation, attempt_of(sequence)
 
-        def check() -> None:
-            newest = turn.newest.get(migration, 0)
-            if generation < newest:
+        def require() -> None:
+            newest = turn.newest.get(migration, (0, 0))
+            if order < newest:
                 raise StaleGeneration(
-                    f"Volume {volume} has taken packs of generation {newest}; this one is of generation {generation}.",
+                    f"Volume {volume} has taken packs of generation {newest[0]}, attempt {newest[1]}; this one is of "
+                    f"generation {generation}, attempt {order[1]}.",
                     "Replicate a new generation.",
                 )
 
+        @contextmanager
+        def record() -> Iterator[None]:
+            with self._changed:
+                require()
+                turn.records[migration, order] += 1
+            try:
+                yield
+            finally:
+                with self._changed:
+                    turn.records[migration, order] -= 1
+                    if not turn.records[migration, order]:
+                        del turn.records[migration, order]
+                        self._changed.notify_all()
+
         with self._changed:
             turn = self._of(volume)
-            check()
+            require()
             if turn.readers:
                 raise VolumeBusy(f"Volume {volume} is being read by a job.", "Try again once that job has ended.")
-            turn.newest[migration] = generation
+            turn.newest[migration] = order
             turn.packs += 1
+            # None of the older ones begins another record; those under way end before the first of this pack.
+            while any(other == migration and older < order for other, older in turn.records):
+                self._changed.wait()
         try:
-            yield check
+            yield record
         finally:
             with self._changed:
                 turn.packs -= 1
