@@ -119,16 +119,22 @@ class Stack:
 
     @property
     def gateway_client(self) -> ServiceClient:
-        control = tokens.issue(KEY, migration=MIGRATION, scope="control", lifetime=600)
-        return ServiceClient(self.gateway.url, control)
+        return self.client_of_gateway(self.control_token())
+
+    def client_of_gateway(self, token: str) -> ServiceClient:
+        return ServiceClient(self.gateway.url, token)
+
+    def control_token(self) -> str:
+        return tokens.issue(KEY, migration=MIGRATION, scope="control", lifetime=600)
+
+    def write_token(self, *volumes: str) -> str:
+        return tokens.issue(KEY, migration=MIGRATION, scope="write", volumes=volumes, lifetime=600)
 
     def spec(
         self, generation: int, base: int | None = None, token: str | None = None, **volumes: str
     ) -> dict[str, Any]:
         """A replicate spec; `volumes` maps disks to volumes."""
-        write = token or tokens.issue(
-            KEY, migration=MIGRATION, scope="write", volumes=list(volumes.values()), lifetime=600
-        )
+        write = token or self.write_token(*volumes.values())
         disks = [
             {
                 "disk": disk,

@@ -21,6 +21,7 @@ from wavelift.blocks.pack import END_SIZE, PackDisk, PackHeader, PackWriter
 from wavelift.blocks.readback import read_root
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
+from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volume, VolumeNotAttached, Volumes
 from wavelift.service import tokens
 from wavelift.service.jobs import JobState, JobStatus, JobStore
@@ -228,7 +229,9 @@ def test_a_verification_waits_for_open_packs_and_keeps_new_ones_away(gateway: Ga
     parts = [(0, b"x" * BLOCK), (BLOCK, b"y" * BLOCK)]
     stalled = Stalled(gateway, make_packs(parts), BLOCK)
     store = JobStore(tmp_path / "jobs.db")
-    runner = JobRunner(store, [JobKind("verify", VerifySpec, GatewayJobs(gateway.volumes).verify)])
+    runner = JobRunner(
+        store, [JobKind("verify", VerifySpec, GatewayJobs(gateway.volumes, ReadBacks(tmp_path / "readbacks")).verify)]
+    )
     runner.start()
     try:
         runner.submit("web/1/cancelled", VERIFY)
@@ -310,7 +313,7 @@ print(json.dumps({"event": "report", "paths": sys.argv[2:]}), flush=True)
 
 class Prepare:
     def __init__(self, gateway: Gateway, folder: Path, mode: str) -> None:
-        jobs = GatewayJobs(gateway.volumes, [sys.executable, "-c", GUEST, mode])
+        jobs = GatewayJobs(gateway.volumes, ReadBacks(folder / "readbacks"), [sys.executable, "-c", GUEST, mode])
         self.store = JobStore(folder / "jobs.db")
         self.runner = JobRunner(self.store, [JobKind("prepare", PrepareSpec, jobs.prepare)])
         self.runner.start()

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from wavelift.agent.repair import Repairer, RepairSpec
 from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.errors import BlockError
@@ -24,7 +25,10 @@ SECTOR_SIZE = 512
 
 def make_runner(state: Path, sources: Mapping[str, Source], connections: int) -> JobRunner:
     replicator = Replicator(state, sources, connections)
-    kinds: list[JobKind[Any]] = [JobKind("replicate", ReplicateSpec, replicator.run)]
+    kinds: list[JobKind[Any]] = [
+        JobKind("replicate", ReplicateSpec, replicator.run),
+        JobKind("repair", RepairSpec, Repairer(state, replicator).run),
+    ]
     return JobRunner(JobStore(state / "jobs.db"), kinds)
 
 

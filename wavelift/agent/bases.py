@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from wavelift.agent.doubts import doubted
 from wavelift.agent.state import MigrationState
 from wavelift.agent.tracker import disproof
 from wavelift.blocks.blockmap import DiskMap
@@ -17,7 +18,8 @@ class BaseChoice:
     """All disks have a base or none has. `about` is what the journal begins with: it names the choice.
 
     `tracked`: only what the tracker calls changed is read. `unsure`: the volumes may hold another content of what
-    changed since the base, so all of it is sent, compared or not. `fresh`: nothing of a former attempt stands.
+    changed since the base, so all of it is sent, compared or not. `doubts`: where they do not hold what the base says,
+    by disk. `fresh`: nothing of a former attempt stands.
     """
 
     def __init__(
@@ -44,7 +46,11 @@ class BaseChoice:
             "tokens": [source.token for source in sources],
             "disks": [list(pair) for pair in volumes.items()],
         }
-        self.maps = self._prove_tracker(self._load())
+        maps = self._prove_tracker(self._load())
+        committed = state.committed()
+        based = committed is not None and committed.generation == self.about["base"]
+        self.doubts = committed.doubts if committed is not None and based else {}
+        self.maps = [doubted(found, self.doubts.get(disk, ())) for disk, found in zip(volumes, maps, strict=True)]
 
     def _load(self) -> list[DiskMap | None]:
         about, generation = self.about, self._generation

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,27 +58,33 @@ class Replicator:
         names = [wanted.disk for wanted in spec.disks]
         if len(set(names)) != len(names):
             raise InvalidRequest("The job names a disk twice.", "Name each disk once.")
-        lock = self._busy[spec.migration]
-        context.step("waiting")
-        while not lock.acquire(timeout=0.2):
-            context.check()
-        try:
+        with self.turn(spec.migration, context):
             targets = [
                 Target(
                     wanted.disk,
-                    self._find(wanted.disk),
+                    self.find(wanted.disk),
                     wanted.sink.volume,
-                    _sinks(context, index),
+                    sinks_of(context, index),
                     wanted.sink.max_pack_bytes,
                 )
                 for index, wanted in enumerate(spec.disks)
             ]
             order = Order(spec.migration, spec.generation, spec.base, targets, self._connections)
             return replicate(self._state, order, context)
+
+    @contextmanager
+    def turn(self, migration: str, context: JobContext[Any]) -> Iterator[None]:
+        """For one job that uses the migration's state; waits for the one before."""
+        lock = self._busy[migration]
+        context.step("waiting")
+        while not lock.acquire(timeout=0.2):
+            context.check()
+        try:
+            yield
         finally:
             lock.release()
 
-    def _find(self, disk: str) -> Source:
+    def find(self, disk: str) -> Source:
         source = self._sources.get(disk)
         if source is None:
             there = ", ".join(sorted(self._sources)) or "none"
@@ -88,6 +95,7 @@ class Replicator:
         return source
 
 
-def _sinks(context: JobContext[ReplicateSpec], index: int) -> Callable[[], Sink]:
+def sinks_of(context: JobContext[Any], index: int) -> Callable[[], Sink]:
+    """Opens sinks for the disk of that index in the job's spec."""
     # Asked before each pack: a resubmission of the job renews the token.
     return lambda: open_sink(lambda: context.spec.disks[index].sink, context.stop)

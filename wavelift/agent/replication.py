@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wavelift.agent.bases import BaseChoice
+from wavelift.agent.doubts import with_doubts
 from wavelift.agent.journal import Journal
 from wavelift.agent.state import MigrationState
 from wavelift.agent.tracker import dirty, noting_zeroes, take_over
@@ -135,7 +136,7 @@ class _Replication:
                 volume=target.volume,
                 size=source.size,
                 source=source,
-                work=_work(source, choice.tracked, tally.done, table),
+                work=_work(source, choice, target.disk, tally.done, table),
                 open_sink=target.open_sink,
                 pack_bytes=target.pack_bytes,
                 base=None if choice.unsure else base,
@@ -185,9 +186,10 @@ class _Replication:
         return result
 
 
-def _work(source: PointInTime, tracked: bool, done: Intervals, table: WorkTable) -> Iterator[Range]:
+def _work(source: PointInTime, choice: BaseChoice, disk: str, done: Intervals, table: WorkTable) -> Iterator[Range]:
     """What is left to do of a disk, as it was when this began."""
-    if tracked:
-        return noting_zeroes(ranges(dirty(source), source.size, Intervals(done)), table)
+    if choice.tracked:
+        changed = with_doubts(dirty(source), choice.doubts.get(disk, ()))
+        return noting_zeroes(ranges(changed, source.size, Intervals(done)), table)
     extents = ((extent.start, extent.start + extent.length, extent.zero) for extent in source.extents())
     return ranges(extents, source.size, Intervals(done))

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from wavelift.agent.journal import read_lines
 from wavelift.blocks.blockmap import MapStore, write_durably
+from wavelift.blocks.plan import Intervals
 from wavelift.service.errors import NotFound
 
 
 @dataclass(frozen=True)
 class Committed:
     """The generation that was verified at the target, the volume that holds each disk, and the token that names
-    each disk's moment to its source."""
+    each disk's moment to its source.
+
+    `doubts`, by disk, are (start, end) bytes where the volume was found to hold something else than that generation:
+    whatever comes next sends them.
+    """
 
     generation: int
     volumes: Mapping[str, str]
     tokens: Mapping[str, str]
+    doubts: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
 
 
 class MigrationState:
@@ -44,7 +50,8 @@ class MigrationState:
             raw = json.loads(self._committed.read_text())
         except FileNotFoundError:
             return None
-        return Committed(int(raw["generation"]), dict(raw["volumes"]), dict(raw.get("tokens", {})))
+        doubts = {disk: [(start, end) for start, end in found] for disk, found in raw.get("doubts", {}).items()}
+        return Committed(int(raw["generation"]), dict(raw["volumes"]), dict(raw.get("tokens", {})), doubts)
 
     def touched(self) -> list[int]:
         """Generations that were begun and not committed: the volumes may hold parts of them."""
@@ -77,24 +84,41 @@ class MigrationState:
         before = self.committed()
         if before is not None and generation <= before.generation:
             return before
+        return self._settle(self.known(generation))
+
+    def doubt(self, generation: int, doubts: Mapping[str, Sequence[tuple[int, int]]]) -> Committed:
+        """Make a generation the base of the next although its volumes hold something else at `doubts`: the next
+        one sends those. Raises `NotFound` as `known` does.
+        """
+        known = self.known(generation)
+        disks = {*known.doubts, *doubts}
+        joined = {disk: list(Intervals([*known.doubts.get(disk, ()), *doubts.get(disk, ())])) for disk in disks}
+        return self._settle(replace(known, doubts=joined))
+
+    def known(self, generation: int) -> Committed:
+        """A generation that was replicated last, committed or not. Raises `NotFound` for any other."""
+        committed = self.committed()
+        if committed is not None and committed.generation == generation:
+            return committed
         try:
             report = json.loads((self.work(generation) / "finished.json").read_text())
         except FileNotFoundError:
             raise NotFound(
                 f"Generation {generation} of {self.migration!r} was never replicated here.",
-                "Commit the generation of a replicate job that succeeded.",
+                "Name the generation of the replicate job that succeeded last.",
             ) from None
-        now = Committed(generation, dict(report["volumes"]), dict(report.get("tokens", {})))
-        # The volumes are proven to hold this generation: whatever was begun before is of no account now.
+        return Committed(generation, dict(report["volumes"]), dict(report.get("tokens", {})))
+
+    def _settle(self, now: Committed) -> Committed:
+        # The volumes are known to hold this generation: whatever was begun before is of no account now.
         for older in self.touched():
-            if older < generation:
+            if older < now.generation:
                 shutil.rmtree(self.work(older), ignore_errors=True)
-        record = {"generation": generation, "volumes": dict(now.volumes), "tokens": dict(now.tokens)}
-        write_durably(self._committed, json.dumps(record).encode())
+        write_durably(self._committed, json.dumps(asdict(now)).encode())
         for disk in now.volumes:
-            self.maps(disk).prune([generation])
+            self.maps(disk).prune([now.generation])
         for path in self.folder.glob("work/*"):
-            if int(path.name) <= generation:
+            if int(path.name) <= now.generation:
                 shutil.rmtree(path, ignore_errors=True)
         return now
 

@@ -77,11 +77,13 @@ class Uncached:
 class ReadBack:
     """The digest tables of the first `size` bytes of a device or file, read when they are asked for.
 
-    `check` may raise to stop early. Raises `SourceError` when there are fewer bytes, OSError.
+    `done` says up to which byte that was, a segment at a time. `check` may raise to stop early. Raises `SourceError`
+    when there are fewer bytes, OSError.
     """
 
     def __init__(self, path: Path, size: int, *, workers: int = 2, check: Callable[[], None] = lambda: None) -> None:
         self.size = size
+        self.done = 0
         self._check = check
         self._buffers = [mmap.mmap(-1, STEP) for _ in range(workers)]
         self._last = -1, b""
@@ -117,6 +119,7 @@ class ReadBack:
                 for job in jobs:
                     job.result()
             self._last = number, bytes(table)
+            self.done = end
         return self._last[1]
 
     def tables(self) -> Iterator[bytes]:
@@ -148,7 +151,7 @@ def read_root(
     """The disk root of the first `size` bytes; `progress` gets the bytes done. Raises as `ReadBack` does."""
     segments = bytearray()
     with ReadBack(path, size, check=check) as found:
-        for number, table in enumerate(found.tables()):
+        for table in found.tables():
             segments += segment_digest(table)
-            progress(min(size, (number + 1) * SEGMENT))
+            progress(found.done)
     return disk_root(size, bytes(segments))

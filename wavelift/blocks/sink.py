@@ -70,7 +70,7 @@ class GatewaySink:
                     return Receipt(
                         int(body["blocks"]), int(body["bytes"]), int(body["wire_bytes"]), float(body["busy_seconds"])
                     )
-                failure = _refusal(descriptor, status, body)
+                failure = refusal(descriptor, status, body)
                 corrupt += failure.code == "corrupt"
                 renewed = self._descriptor().token != descriptor.token
                 again = status >= 500 or (status == 401 and renewed) or 0 < corrupt < CORRUPT_TRIES
@@ -87,7 +87,7 @@ class GatewaySink:
 
     def _try(self, descriptor: SinkDescriptor, sequence: int, pack: memoryview) -> tuple[int, dict[str, Any]]:
         if self._connection is None:
-            self._connection = _connect(descriptor.url)
+            self._connection = _connect(descriptor)
         path = f"/v1/volumes/{quote(descriptor.volume, safe='')}/generations/{descriptor.generation}/packs/{sequence}"
         headers = {
             "Authorization": f"Bearer {descriptor.token}",
@@ -95,7 +95,7 @@ class GatewaySink:
             "Content-Length": str(len(pack)),
         }
         self._connection.request("PUT", path, body=pack, headers=headers)
-        return _answer(self._connection.getresponse())
+        return answer_of(self._connection.getresponse())
 
 
 def open_sink(
@@ -113,24 +113,31 @@ def open_sink(
     return GatewaySink(descriptor, stop or threading.Event(), give_up_seconds)
 
 
-def _connect(url: str) -> http.client.HTTPConnection:
+def _connect(descriptor: SinkDescriptor) -> http.client.HTTPConnection:
     """A connection to the gateway's data port, which its health names: it may change with a restart."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    control = http.client.HTTPConnection(host, parts.port or 80, timeout=REPLY_SECONDS)
+    control = connect_control(descriptor)
     try:
         control.request("GET", "/v1/health")
-        _, health = _answer(control.getresponse())
+        _, health = answer_of(control.getresponse())
         port = int(health["data_port"])
     except (KeyError, TypeError, ValueError):
-        raise SinkError(f"{url} is not a Wavelift gateway.", "Check the address of the sink.") from None
+        raise SinkError(f"{descriptor.url} is not a Wavelift gateway.", "Check the address of the sink.") from None
     finally:
         control.close()
+    return _open(descriptor, port)
+
+
+def connect_control(descriptor: SinkDescriptor) -> http.client.HTTPConnection:
+    """A connection to the gateway's control port."""
+    return _open(descriptor, urlsplit(descriptor.url).port or 80)
+
+
+def _open(descriptor: SinkDescriptor, port: int) -> http.client.HTTPConnection:
     # http.client itself sets TCP_NODELAY.
-    return http.client.HTTPConnection(host, port, timeout=REPLY_SECONDS)
+    return http.client.HTTPConnection(urlsplit(descriptor.url).hostname or "", port, timeout=REPLY_SECONDS)
 
 
-def _answer(response: http.client.HTTPResponse) -> tuple[int, dict[str, Any]]:
+def answer_of(response: http.client.HTTPResponse) -> tuple[int, dict[str, Any]]:
     raw = response.read()
     try:
         body = json.loads(raw)
@@ -141,7 +148,7 @@ def _answer(response: http.client.HTTPResponse) -> tuple[int, dict[str, Any]]:
     return response.status, body
 
 
-def _refusal(descriptor: SinkDescriptor, status: int, body: dict[str, Any]) -> SinkError:
+def refusal(descriptor: SinkDescriptor, status: int, body: dict[str, Any]) -> SinkError:
     error = body.get("error", {})
     code, message = str(error.get("code", "sink_refused")), str(error.get("message", f"Status {status}."))
     remedy = str(error.get("remedy", ""))

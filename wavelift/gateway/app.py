@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Response
 
+from wavelift.blocks.blockmap import DiskMap, encode_index, segments_of
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
+from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
-from wavelift.service.errors import ForbiddenRequest
+from wavelift.service.errors import ForbiddenRequest, NotFound
 from wavelift.service.jobs import JobStore
 from wavelift.service.rest import bearer, build_app
 from wavelift.service.runner import JobKind, JobRunner
 from wavelift.service.tokens import Claims, verify
 
+BINARY = "application/octet-stream"
 
-def make_runner(state: Path, volumes: Volumes) -> JobRunner:
-    jobs = GatewayJobs(volumes)
+
+def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks) -> JobRunner:
+    jobs = GatewayJobs(volumes, readbacks)
     kinds: list[JobKind[Any]] = [
         JobKind("verify", VerifySpec, jobs.verify),
         JobKind("prepare", PrepareSpec, jobs.prepare),
@@ -39,7 +43,7 @@ def admit(claims: Claims, key: str, spec: Mapping[str, Any] | None) -> None:
             claims.require_volume(str(disk.get("volume")))
 
 
-def make_app(volumes: Volumes, runner: JobRunner, data: DataServer, key: str) -> FastAPI:
+def make_app(volumes: Volumes, readbacks: ReadBacks, runner: JobRunner, data: DataServer, key: str) -> FastAPI:
     def control(token: str) -> Claims:
         return verify(key, token, scope="control")
 
@@ -51,6 +55,28 @@ def make_app(volumes: Volumes, runner: JobRunner, data: DataServer, key: str) ->
     @app.get("/v1/volumes", dependencies=[Depends(bearer(control))])
     def attached() -> list[dict[str, Any]]:
         return [{"id": volume.id, "size": volume.size, "path": str(volume.path)} for volume in volumes.all()]
+
+    def kept(volume: str, generation: int, claims: Claims) -> DiskMap:
+        # With the write token: who may write the blocks may know what became of them.
+        claims.require_volume(volume)
+        volumes.find(volume)
+        return readbacks.load(volume, generation)
+
+    sender = Depends(bearer(lambda token: verify(key, token, scope="write")))
+
+    @app.get("/v1/volumes/{volume}/readbacks/{generation}")
+    def index(volume: str, generation: int, claims: Claims = sender) -> Response:
+        """The index of the block map of what was last read back; docs/format.md."""
+        found = kept(volume, generation, claims)
+        return Response(encode_index(found.disk, found.size, found.segments), media_type=BINARY)
+
+    @app.get("/v1/volumes/{volume}/readbacks/{generation}/segments/{number}")
+    def segment(volume: str, generation: int, number: int, claims: Claims = sender) -> Response:
+        """The digest table of a segment of it."""
+        found = kept(volume, generation, claims)
+        if not 0 <= number < segments_of(found.size):
+            raise NotFound(f"Disk {found.disk} has no segment {number}.", "Count from 0.")
+        return Response(found.table(number), media_type=BINARY)
 
     @app.put("/v1/volumes/{volume}/generations/{generation}/packs/{sequence}")
     def elsewhere(volume: str, generation: int, sequence: int) -> None:

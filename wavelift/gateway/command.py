@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wavelift.gateway.app import make_app, make_runner
 from wavelift.gateway.data import DataServer
+from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.server import configure_logging, listen, read_secret, serve
@@ -34,14 +35,15 @@ def run(args: argparse.Namespace) -> int:
     args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     server = listen(args.listen)
     volumes = Volumes(args.devices)
+    readbacks = ReadBacks(args.state / "readbacks")
     same_host = args.listen.rpartition(":")[0] + ":0"
     data = DataServer(listen(args.data_listen or same_host), volumes, key)
     data.start()
-    runner = make_runner(args.state, volumes)
+    runner = make_runner(args.state, volumes, readbacks)
     runner.start()
 
     def stop() -> None:
         data.shutdown()
         runner.stop()
 
-    return serve("gateway", make_app(volumes, runner, data, key), server, stop)
+    return serve("gateway", make_app(volumes, readbacks, runner, data, key), server, stop)

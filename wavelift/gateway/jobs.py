@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wavelift.blocks.blockmap import generation_root
 from wavelift.blocks.errors import VolumeTooSmall
-from wavelift.blocks.readback import read_root
+from wavelift.blocks.readback import ReadBack
+from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import WaveliftError
 from wavelift.service.runner import JobContext
@@ -62,9 +63,10 @@ class PreparationFailed(WaveliftError):
 
 
 class GatewayJobs:
-    def __init__(self, volumes: Volumes, guest: list[str] | None = None) -> None:
+    def __init__(self, volumes: Volumes, readbacks: ReadBacks, guest: list[str] | None = None) -> None:
         """`guest` is the command that prepares, without its paths."""
         self._volumes = volumes
+        self._readbacks = readbacks
         self._guest = guest or [sys.executable, "-m", "wavelift.guest"]
 
     def verify(self, context: JobContext[VerifySpec]) -> dict[str, Any]:
@@ -82,11 +84,18 @@ class GatewayJobs:
             if volume.size < disk.size:
                 raise VolumeTooSmall(disk.disk, disk.size, disk.volume, volume.size)
 
-            def progress(done: int, before: int = before) -> None:
-                context.progress(total=total, done=before + done)
+            def check(before: int = before) -> None:
+                context.check()
+                context.progress(total=total, done=before + found.done)
 
-            roots.append((disk.disk, read_root(volume.path, disk.size, check=context.check, progress=progress)))
+            with (
+                self._readbacks.turn(disk.volume, context.check),
+                ReadBack(volume.path, disk.size, check=check) as found,
+            ):
+                kept = self._readbacks.keep(disk.volume, disk.disk, spec.generation, found)
+            roots.append((disk.disk, kept.root))
             before += disk.size
+            context.progress(total=total, done=before)
         return {
             "root": generation_root(roots).hex(),
             "disks": [

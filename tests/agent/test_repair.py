@@ -1,0 +1,153 @@
+"""A bit that flips on a volume is found, named by disk and byte, and repaired by sending that block again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wavelift.agent.state import MigrationState
+from wavelift.service.client import ServiceError
+from wavelift.service.jobs import JobState
+
+from .conftest import MIB, MIGRATION, Stack, noise, same, succeeded, wait
+
+BLOCK = 64 * 1024
+ODD = 40 * MIB + 512
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+def repair(stack: Stack, generation: int, step: str = "repair", **volumes: str) -> dict[str, Any]:
+    spec = {**stack.spec(generation, **volumes), "kind": "repair"}
+    del spec["base"]
+    with stack.agent_client as client:
+        client.submit(key := f"{MIGRATION}/{generation}/{step}", spec)
+        return succeeded(client, key)
+
+
+def ranges(*blocks: int, size: int = ODD) -> list[dict[str, int]]:
+    return [{"offset": at * BLOCK, "length": min(BLOCK, size - at * BLOCK)} for at in blocks]
+
+
+def test_a_flipped_bit_is_named_and_its_block_alone_is_sent_again(stack: Stack) -> None:
+    disk = stack.disk("sda", ODD, {0: noise(2 * MIB), 9 * MIB: noise(MIB)})
+    stack.disk("sdb", 2 * MIB, {0: noise(MIB)})
+    volume, other = stack.volume("v1", ODD), stack.volume("v2", 2 * MIB)
+    stack.start()
+    names = {"sda": "d-v1", "sdb": "d-v2"}
+    result = stack.replicate(1, **names)
+    with pytest.raises(AssertionError, match="not read back"):
+        repair(stack, 1, "early", **names)
+    last = ODD // BLOCK
+    # Within data, in zeroes, and in the last block, which is no whole one.
+    for block in (9 * MIB // BLOCK + 3, 500, last):
+        flip(volume, block * BLOCK + 77)
+    assert stack.verify(1, **names)["root"] != result["root"]
+    done = repair(stack, 1, **names)
+    sda, sdb = done["disks"]
+    wrong = ranges(9 * MIB // BLOCK + 3, 500, last)
+    assert (sda["disk"], sda["differing"], sda["differing_bytes"]) == ("sda", wrong, 2 * BLOCK + 512)
+    assert sda["repaired_bytes"] == 2 * BLOCK + 512 and sda["wire_bytes"] < BLOCK + 4096
+    assert (sdb["differing"], sdb["wire_bytes"], done["pending_bytes"]) == ([], 0, 0)
+    assert stack.verify(1, "verify-2", **names)["root"] == result["root"]
+    assert same(disk, volume) and same(stack.disks["sdb"], other)
+    stack.commit(1)
+    # A committed generation can be repaired, too.
+    flip(other, 5)
+    stack.verify(1, "verify-3", **names)
+    assert repair(stack, 1, "repair-3", **names)["disks"][1]["differing"] == ranges(0)
+    assert stack.verify(1, "verify-4", **names)["root"] == result["root"]
+
+
+def test_a_block_that_the_source_no_longer_has_is_sent_by_the_next_generation(stack: Stack) -> None:
+    disk = stack.disk("sda", ODD, {0: noise(2 * MIB), 9 * MIB: noise(MIB)})
+    volume = stack.volume("v1", ODD)
+    stack.start()
+    result = stack.replicate(1, sda="d-v1")
+    for block in (2, 5, 300):
+        flip(volume, block * BLOCK)
+    stack.verify(1, sda="d-v1")
+    content = disk.read_bytes()[5 * BLOCK : 6 * BLOCK]
+    with disk.open("r+b") as file:
+        file.seek(5 * BLOCK + 100)
+        file.write(b"moved on")
+    done = repair(stack, 1, sda="d-v1")
+    (sda,) = done["disks"]
+    assert (sda["differing"], sda["pending"]) == (ranges(2, 5, 300), ranges(5))
+    assert stack.verify(1, "verify-2", sda="d-v1")["root"] != result["root"]
+    # The source is back to what the map says, so that nothing but the doubt makes the block travel.
+    with disk.open("r+b") as file:
+        file.seek(5 * BLOCK)
+        file.write(content)
+    flip(volume, 5 * BLOCK + 9)
+    stack.agent.kill()
+    stack.agent.start()
+    again = stack.replicate(2, 1, sda="d-v1")
+    assert (again["base_used"], again["disks"][0]["sent_bytes"], again["root"]) == (1, BLOCK, result["root"])
+    assert stack.verify(2, sda="d-v1")["root"] == again["root"] and same(disk, volume)
+    stack.commit(2)
+    assert MigrationState(stack.folder / "ag", MIGRATION).known(2).doubts == {}
+    assert stack.replicate(3, 2, sda="d-v1")["disks"][0]["sent_bytes"] == 0
+
+
+def test_a_repair_can_be_cancelled_and_goes_on_after_a_kill(stack: Stack) -> None:
+    disk = stack.disk("sda", 64 * MIB, {0: noise(64 * MIB)})
+    volume = stack.volume("v1", 64 * MIB)
+    stack.start()
+    result = stack.replicate(1, sda="d-v1")
+    volume.write_bytes(b"rubbish!" * (8 * MIB))
+    stack.verify(1, sda="d-v1")
+    spec = {**stack.spec(1, sda="d-v1"), "kind": "repair"}
+    del spec["base"]
+    before = stack.gateway_client.health()["packs_received"]
+    key = f"{MIGRATION}/1/repair"
+    with stack.agent_client as client:
+        client.submit(key, spec)
+        while stack.gateway_client.health()["packs_received"] < before + 3:
+            time.sleep(0.002)
+        assert client.cancel(key).state is JobState.CANCELLED
+        client.submit(key, spec)
+        while stack.gateway_client.health()["packs_received"] < before + 8:
+            time.sleep(0.002)
+    stack.agent.kill()
+    assert not same(disk, volume)
+    stack.agent.start()
+    with stack.agent_client as client:
+        job = wait(client, key, JobState.SUCCEEDED)
+    assert job.result is not None and job.result["disks"][0]["repaired_bytes"] == 64 * MIB
+    assert stack.verify(1, "verify-2", sda="d-v1")["root"] == result["root"] and same(disk, volume)
+
+
+def test_what_cannot_be_repaired_says_why(stack: Stack) -> None:
+    stack.disk("sda", 2 * MIB, {0: noise(MIB)})
+    stack.volume("v1", 2 * MIB)
+    stack.volume("v2", 2 * MIB)
+    stack.start()
+    stack.replicate(1, sda="d-v1")
+    stack.verify(1, sda="d-v1")
+    # What was read back is for the sender of that volume.
+    for token, path, status in (
+        (stack.write_token("d-v1"), "/v1/volumes/d-v1/readbacks/1/segments/1", 404),
+        (stack.write_token("d-v1"), "/v1/volumes/d-v1/readbacks/2", 404),
+        (stack.write_token("d-v2"), "/v1/volumes/d-v1/readbacks/1", 403),
+        (stack.control_token(), "/v1/volumes/d-v1/readbacks/1", 403),
+    ):
+        with stack.client_of_gateway(token) as client, pytest.raises(ServiceError) as caught:
+            client.get(path)
+        assert caught.value.http_status == status
+    for generation, volume, words in ((7, "d-v1", "never replicated"), (1, "d-v2", "sda on d-v1")):
+        with pytest.raises(AssertionError, match=words):
+            repair(stack, generation, f"to-{volume}", sda=volume)
+    stack.commit(1)
+    stack.replicate(2, 1, sda="d-v1")
+    with pytest.raises(AssertionError, match="Generation 2 was begun"):
+        repair(stack, 1, "late", sda="d-v1")

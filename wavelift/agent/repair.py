@@ -1,0 +1,195 @@
+"""The repair job: find the blocks of a generation that a volume does not hold, by what was read back of it, and
+send them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wavelift.agent.doubts import bounded
+from wavelift.agent.replicate import Name, ReplicateDisk, Replicator, sinks_of
+from wavelift.agent.state import Committed, MigrationState
+from wavelift.blocks.blockmap import DiskMap
+from wavelift.blocks.compare import differences
+from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
+from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT
+from wavelift.blocks.plan import Intervals, ranges
+from wavelift.blocks.remote_map import RemoteMap
+from wavelift.service.errors import Conflict, InvalidRequest
+from wavelift.service.runner import JobContext
+from wavelift.sources.base import PointInTime
+from wavelift.sources.together import open_all
+
+# Named in the result; the total is there besides.
+NAMED_RANGES = 100
+
+
+class RepairSpec(BaseModel):
+    """A generation that was replicated here and read back there; all of its disks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["repair"]
+    migration: Name
+    generation: int = Field(ge=1)
+    disks: list[ReplicateDisk] = Field(min_length=1, max_length=64)
+
+
+@dataclass
+class _Damage:
+    """What one volume holds else than its map says. `ranges` may cover more where there is a lot of it."""
+
+    map: DiskMap
+    bytes: int = 0
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    repaired: Intervals = field(default_factory=Intervals)
+    wire_bytes: int = 0
+
+    def find(self, found: Iterable[tuple[int, int]]) -> None:
+        def counted() -> Iterator[tuple[int, int]]:
+            for start, end in found:
+                self.bytes += end - start
+                yield start, end
+
+        self.ranges = bounded(counted())
+
+    def sent(self, ack: Ack) -> None:
+        """A block counts as repaired when what was sent is what the map names."""
+        self.wire_bytes += ack.wire_bytes
+        for offset, table in ack.tables:
+            known = self.map.table(offset // SEGMENT)
+            for at in range(0, len(table), DIGEST):
+                start = offset + at // DIGEST * BLOCK
+                place = start % SEGMENT // BLOCK * DIGEST
+                if table[at : at + DIGEST] == known[place : place + DIGEST]:
+                    self.repaired.add(start, min(start + BLOCK, self.map.size))
+
+    @property
+    def pending(self) -> list[tuple[int, int]]:
+        return [piece for start, end in self.ranges for piece in self.repaired.missing(start, end)]
+
+
+class Repairer:
+    """Runs repair jobs, in turn with the replicate jobs of the same migration."""
+
+    def __init__(self, state: Path, replicator: Replicator) -> None:
+        self._state = state
+        self._replicator = replicator
+
+    def run(self, context: JobContext[RepairSpec]) -> dict[str, Any]:
+        """Each differing block is read again from its source and sent. One that the source no longer has is `pending`:
+        the generation cannot be had any more, and becomes a base whose pending blocks the next one sends.
+
+        Can be run again at any time. Raises `NotFound`, `Conflict`, `InvalidRequest`, `BlockError` and its kinds.
+        """
+        spec = context.spec
+        with self._replicator.turn(spec.migration, context), ExitStack() as stack:
+            state = MigrationState(self._state, spec.migration)
+            known = _known(state, spec)
+            context.step("comparing")
+            damages = [_find(state, context, index) for index in range(len(spec.disks))]
+            if any(damage.ranges for damage in damages):
+                context.step("opening")
+                # The tokens of this very generation: its trackers go on, whatever becomes of the repair.
+                sources = [(self._replicator.find(each.disk), known.tokens.get(each.disk)) for each in spec.disks]
+                opened = open_all(stack, sources)
+                context.step("sending")
+                self._send(context, opened, damages)
+            pending = {each.disk: damage.pending for each, damage in zip(spec.disks, damages, strict=True)}
+            doubts = {disk: found for disk, found in pending.items() if found}
+            if doubts:
+                state.doubt(spec.generation, doubts)
+            return {
+                "generation": spec.generation,
+                "disks": [_report(damage) for damage in damages],
+                "differing_bytes": sum(damage.bytes for damage in damages),
+                "pending_bytes": sum(_bytes(found) for found in pending.values()),
+            }
+
+    def _send(self, context: JobContext[RepairSpec], sources: Sequence[PointInTime], damages: list[_Damage]) -> None:
+        spec = context.spec
+        # A source of another size now has another content: left to the next generation.
+        usable = [index for index, damage in enumerate(damages) if sources[index].size == damage.map.size]
+        disks = [
+            CopyDisk(
+                disk=spec.disks[index].disk,
+                volume=spec.disks[index].sink.volume,
+                size=sources[index].size,
+                source=sources[index],
+                work=ranges(
+                    [(start, end, False) for start, end in damages[index].ranges], sources[index].size, Intervals()
+                ),
+                open_sink=sinks_of(context, index),
+                pack_bytes=spec.disks[index].sink.max_pack_bytes,
+            )
+            for index in usable
+        ]
+        total = sum(_bytes(damages[index].ranges) for index in usable)
+
+        def acknowledge(ack: Ack) -> None:
+            damages[usable[ack.disk]].sent(ack)
+
+        def check() -> None:
+            context.check()
+            done = sum(damage.repaired.total for damage in damages)
+            context.progress(total=total, done=done, wire=sum(damage.wire_bytes for damage in damages))
+
+        if disks:
+            # One worker: what it sends is little, and `acknowledge` then needs no lock.
+            copy_disks(CopySettings(spec.migration, spec.generation, workers=1), disks, acknowledge, check)
+
+
+def _known(state: MigrationState, spec: RepairSpec) -> Committed:
+    known = state.known(spec.generation)
+    named = [(each.disk, each.sink.volume) for each in spec.disks]
+    if sorted(named) != sorted(known.volumes.items()):
+        held = ", ".join(f"{disk} on {volume}" for disk, volume in known.volumes.items())
+        raise InvalidRequest(f"Generation {spec.generation} is {held}; the job names others.", "Name these disks.")
+    newer = [number for number in state.touched() if number > spec.generation]
+    if newer:
+        raise Conflict(
+            f"Generation {newer[-1]} was begun: the volumes are on their way from {spec.generation} to it.",
+            "Finish that generation and verify it.",
+        )
+    return known
+
+
+def _find(state: MigrationState, context: JobContext[RepairSpec], index: int) -> _Damage:
+    spec = context.spec
+    wanted = spec.disks[index]
+    found = state.maps(wanted.disk).load(spec.generation)
+    if found is None:
+        raise Conflict(
+            f"The block map of disk {wanted.disk}, generation {spec.generation}, is not here any more.",
+            "Replicate a new generation.",
+        )
+    damage = _Damage(found)
+    with RemoteMap(lambda: context.spec.disks[index].sink, context.stop) as there:
+        damage.find(differences(found, there, context.check))
+    return damage
+
+
+def _report(damage: _Damage) -> dict[str, Any]:
+    pending = damage.pending
+    return {
+        "disk": damage.map.disk,
+        "differing_bytes": damage.bytes,
+        "differing": _named(damage.ranges),
+        "repaired_bytes": damage.repaired.total,
+        "pending_bytes": _bytes(pending),
+        "pending": _named(pending),
+        "wire_bytes": damage.wire_bytes,
+    }
+
+
+def _named(found: Sequence[tuple[int, int]]) -> list[dict[str, int]]:
+    return [{"offset": start, "length": end - start} for start, end in found[:NAMED_RANGES]]
+
+
+def _bytes(found: Iterable[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in found)
