@@ -1,0 +1,251 @@
+"""`wavelift copy` as people run it: a process, files, its exit status and what it says."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.cli.conftest import MIB, Shell, allocated, noise, same, write
+from wavelift.agent.journal import read_lines
+from wavelift.agent.state import MigrationState
+from wavelift.blocks.digest import BLOCK
+from wavelift.cli.main import main
+
+SIZE = 20 * MIB + 512
+
+
+@pytest.fixture
+def disk(shell: Shell) -> Path:
+    return shell.image("disk.raw", SIZE, {0: noise(3 * MIB), 9 * MIB: noise(MIB, 1), SIZE - 512: noise(512, 2)})
+
+
+def test_a_file_that_is_not_there_is_made_with_its_holes(shell: Shell, disk: Path) -> None:
+    done = shell.run("copy", "--verify", "full", "disk.raw", "copy.raw")
+    assert done.returncode == 0 and "the target was read back and has this root" in done.stdout
+    assert same(disk, shell.folder / "copy.raw")
+    assert allocated(shell.folder / "copy.raw") <= allocated(disk) + 4 * BLOCK
+    assert shell.left() == []
+
+
+def test_a_result_a_program_can_read(shell: Shell, disk: Path) -> None:
+    done = shell.run("copy", "--json", "--verify", "full", "disk.raw", "copy.raw")
+    assert done.returncode == 0 and done.stderr == ""
+    *_, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert last["event"] == "result" and last["verified"] == "full" and last["size"] == SIZE
+    # The last block is a partial one; three megabytes, one, and that.
+    assert last["sent_bytes"] == 4 * MIB + 512 and last["wrong_ranges"] == [] and last["state"] is None
+    assert last["root"] == shell.json("map", "copy.raw")["root"]
+
+
+def test_what_is_there_is_overwritten_only_when_told_to(shell: Shell, disk: Path) -> None:
+    target = shell.image("copy.raw", SIZE + MIB, {0: noise(SIZE + MIB, 5)})
+    before = target.read_bytes()
+    refused = shell.run("copy", "disk.raw", "copy.raw")
+    assert refused.returncode == 2 and "--overwrite" in refused.stderr
+    assert target.read_bytes() == before
+    # Zeroes of the source are zeroes at the target, and what lies behind is left alone.
+    shell.json("copy", "--overwrite", "disk.raw", "copy.raw")
+    assert target.read_bytes() == disk.read_bytes() + before[SIZE:]
+
+
+def test_an_empty_file_is_as_good_as_none(shell: Shell, disk: Path) -> None:
+    (shell.folder / "copy.raw").touch(0o640)
+    shell.json("copy", "disk.raw", "copy.raw")
+    assert same(disk, shell.folder / "copy.raw")
+
+
+@pytest.mark.parametrize("target", ["disk.raw", "link.raw", "hard.raw", "./disk.raw"])
+def test_a_disk_is_never_copied_onto_itself(shell: Shell, disk: Path, target: str) -> None:
+    before = disk.read_bytes()
+    (shell.folder / "link.raw").symlink_to(disk)
+    (shell.folder / "hard.raw").hardlink_to(disk)
+    for source in ("disk.raw", f"raw:{target}"):
+        error = shell.json("copy", "--overwrite", source, target, status=2)
+        assert error["code"] == "target_refused" and "the same" in error["message"]
+    assert disk.read_bytes() == before
+
+
+def test_a_target_that_cannot_be_is_refused_before_anything_is_written(shell: Shell, disk: Path) -> None:
+    small = shell.image("small.raw", 5 * MIB, {0: b"o" * 5 * MIB})
+    error = shell.json("copy", "--overwrite", "disk.raw", "small.raw", status=2)
+    assert error["code"] == "volume_too_small" and str(SIZE) in error["message"]
+    assert small.read_bytes() == b"o" * 5 * MIB
+    for target, said in (("nowhere/copy.raw", "No such file"), ("tmp", "directory"), ("/dev/null", "neither")):
+        error = shell.json("copy", "--overwrite", "disk.raw", target, status=2)
+        assert error["code"] == "target_refused" and said in error["message"]
+    missing = shell.json("copy", "missing.raw", "copy.raw", status=2)
+    assert missing["code"] == "source_unreadable" and not (shell.folder / "copy.raw").exists()
+    assert shell.left() == []
+
+
+def test_an_image_that_a_machine_uses_is_refused(shell: Shell, disk: Path) -> None:
+    target = shell.image("busy.raw", SIZE, {0: b"o" * MIB})
+    socket = shell.folder / "nbd.sock"
+    server = subprocess.Popen(["qemu-nbd", "-f", "raw", "-t", "-k", socket, target])
+    try:
+        deadline = time.monotonic() + 20
+        while not socket.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        error = shell.json("copy", "--overwrite", "disk.raw", "busy.raw", status=2)
+        assert error["code"] == "target_refused" and "in use" in error["message"]
+    finally:
+        server.terminate()
+        server.wait()
+    assert target.read_bytes()[:MIB] == b"o" * MIB
+    shell.json("copy", "--overwrite", "disk.raw", "busy.raw")
+
+
+def test_increments_send_what_changed(shell: Shell, disk: Path) -> None:
+    first = shell.json("copy", "--state", "kept", "disk.raw", "copy.raw")
+    assert not first["increment"] and first["state"] == "kept"
+    write(disk, {MIB: noise(BLOCK, 3), 9 * MIB: bytes(BLOCK)})
+    second = shell.json("copy", "--since", "kept", "--verify", "full", "disk.raw", "copy.raw")
+    assert second["increment"] and second["sent_bytes"] == BLOCK and second["changed_bytes"] == 2 * BLOCK
+    assert same(disk, shell.folder / "copy.raw")
+    third = shell.json("copy", "--since", "kept", "disk.raw", "copy.raw")
+    assert third["increment"] and third["changed_bytes"] == 0 and third["root"] == second["root"]
+
+
+def test_a_target_that_something_else_wrote_to_is_copied_again(shell: Shell, disk: Path) -> None:
+    shell.json("copy", "--state", "kept", "disk.raw", "copy.raw")
+    write(shell.folder / "copy.raw", {5 * MIB: b"x"})
+    done = shell.run("copy", "--since", "kept", "disk.raw", "copy.raw")
+    assert done.returncode == 0 and "something wrote to the target" in done.stderr
+    assert same(disk, shell.folder / "copy.raw")
+
+
+def test_a_state_that_does_not_fit_is_refused(shell: Shell, disk: Path) -> None:
+    target = shell.folder / "copy.raw"
+    other = shell.image("other.raw", SIZE, {0: noise(MIB, 7)})
+    assert "no state" in shell.json("copy", "--since", "kept", "disk.raw", "copy.raw", status=2)["message"]
+    assert not target.exists()
+    shell.json("copy", "--state", "kept", "disk.raw", "copy.raw")
+    for source, to, said in (
+        ("other.raw", "copy.raw", "another source"),
+        ("disk.raw", "else.raw", "another target"),
+        ("nbd://127.0.0.1:1", "copy.raw", "source_unreadable"),
+    ):
+        error = shell.json("copy", "--since", "kept", source, to, status=2)
+        assert said in (error["message"], error["code"]) or said in error["message"]
+    assert "holds no state" in shell.json("copy", "--state", "tmp/..", "disk.raw", "else.raw", status=2)["message"]
+    assert not (shell.folder / "else.raw").exists()
+    # Another file under the same name is another target, to be overwritten only when told to.
+    target.unlink()
+    target.write_bytes(other.read_bytes())
+    error = shell.json("copy", "--since", "kept", "disk.raw", "copy.raw", status=2)
+    assert error["code"] == "state_unusable" and "--state" in error["remedy"]
+    assert shell.json("copy", "--state", "kept", "disk.raw", "copy.raw", status=2)["code"] == "target_refused"
+    assert same(other, target)
+    target.unlink()
+    shell.json("copy", "--state", "kept", "disk.raw", "copy.raw")
+    assert same(disk, target)
+
+
+def test_a_bitmap_needs_a_copy_to_follow(shell: Shell, disk: Path) -> None:
+    error = shell.json("copy", "--bitmap", "b0", "disk.raw", "copy.raw", status=2)
+    assert error["code"] == "state_unusable" and "--since" in error["remedy"]
+    assert not (shell.folder / "copy.raw").exists()
+
+
+def test_no_room_is_said_and_no_half_of_a_disk_is_left(shell: Shell, tmp_path: Path, disk: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", full], check=True)
+    try:
+        error = shell.json("copy", "disk.raw", full / "copy.raw", status=2)
+        assert error["code"] == "no_room" and str(full) in error["message"]
+        assert not (full / "copy.raw").exists() and shell.left() == []
+        error = shell.json("copy", "--state", "kept", "disk.raw", full / "copy.raw", status=2)
+        assert error["code"] == "no_room"
+        subprocess.run(["mount", "-o", "remount,size=32m", full], check=True)
+        done = shell.json("copy", "--state", "kept", "disk.raw", full / "copy.raw")
+        assert done["verified"] is None and same(disk, full / "copy.raw")
+    finally:
+        subprocess.run(["umount", full], check=True)
+
+
+def test_wrong_usage(shell: Shell, disk: Path) -> None:
+    done = shell.run("copy", "disk.raw")
+    assert done.returncode == 2 and "usage: wavelift copy" in done.stderr
+    for option in (
+        ("--compress", "zstd:99"),
+        ("--compress", "lz4"),
+        ("--state", "a", "--since", "b"),
+        ("--verify", "some"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["copy", *option, str(disk), str(shell.folder / "copy.raw")])
+        assert ended.value.code == 2 and not (shell.folder / "copy.raw").exists()
+
+
+@pytest.mark.parametrize("command", ["copy", "map", "verify"])
+def test_each_help_has_examples_and_the_exit_status(shell: Shell, command: str) -> None:
+    done = shell.run(command, "--help")
+    assert done.returncode == 0
+    assert f"examples:\n  wavelift {command} " in done.stdout and "exit status: 0" in done.stdout
+
+
+BLOCKS = 40
+PLACES = st.lists(st.tuples(st.integers(0, BLOCKS * 128 - 1), st.integers(1, 300), st.booleans()), max_size=12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(tail=st.integers(0, 127), first=PLACES, second=PLACES, old=PLACES)
+def test_any_image_arrives_and_so_does_any_change(tail: int, first: list, second: list, old: list) -> None:  # type: ignore[type-arg]
+    """Sectors written with noise or zeroes, wherever they fall; onto a target with a past."""
+    size = BLOCKS * BLOCK + tail * 512
+
+    def put(path: Path, places: list[tuple[int, int, bool]], seed: int) -> None:
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.truncate(size)
+            for sector, count, zero in places:
+                length = max(0, min(count * 512, size - sector * 512))
+                file.seek(sector * 512)
+                file.write(bytes(length) if zero else noise(length, seed + sector))
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target, state = (Path(folder) / name for name in ("source", "target", "state"))
+        put(source, first, 1)
+        put(target, old, 2)
+        full = ["copy", "--json", "--overwrite", "--state", str(state), str(source), str(target)]
+        assert main(full) == 0 and source.read_bytes() == target.read_bytes()
+        put(source, second, 3)
+        assert main(["copy", "--json", "--since", str(state), "--verify", "full", str(source), str(target)]) == 0
+        assert source.read_bytes() == target.read_bytes()
+
+
+def test_a_copy_killed_goes_on_where_it_was(shell: Shell) -> None:
+    shell.image("disk.raw", 300 * MIB, {at * MIB: noise(MIB, at) for at in range(0, 300, 3)})
+    arguments = ("copy", "--state", "kept", "disk.raw", "copy.raw")
+    process = shell.start(*arguments)
+    target, state = shell.folder / "copy.raw", MigrationState(shell.folder / "kept", "copy")
+    deadline = time.monotonic() + 60
+    while not (done := acknowledged(state)):
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    # What was acknowledged is not sent again: a mark there stays.
+    mark = -(-done[0][0] // (3 * MIB)) * 3 * MIB
+    assert mark < done[0][1]
+    write(target, {mark: b"mark"})
+    assert shell.json(*arguments)["sent_bytes"] == 100 * MIB
+    assert target.read_bytes()[mark : mark + 4] == b"mark"
+    found = shell.json("verify", "disk.raw", "copy.raw", status=1)
+    assert found["ranges"] == [[mark, mark + BLOCK]]
+
+
+def acknowledged(state: MigrationState) -> list[tuple[int, int]]:
+    """(start, end) in bytes of what the journal of the copy under way says is done."""
+    lines = [line for number in state.touched() for line in read_lines(state.journal(number))[1:]]
+    return [(start, end) for line in lines for start, end in line["ranges"]]

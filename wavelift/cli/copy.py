@@ -1,0 +1,191 @@
+"""`wavelift copy`: one disk to a file or a device."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wavelift.agent.replication import Order, Target, replicate
+from wavelift.blocks.compress import MAX_LEVEL, Compression
+from wavelift.blocks.errors import BlockError
+from wavelift.cli.copystate import CopyState, StateUnusable, Subject, kept, passing
+from wavelift.cli.report import DIFFERENT, SAME, Watch, run_reporting
+from wavelift.cli.summary import Summary
+from wavelift.cli.tables import path_of
+from wavelift.cli.targets import LocalTarget, TargetRefused
+from wavelift.service.errors import explain
+from wavelift.sources.base import Source
+from wavelift.sources.choose import source_for
+from wavelift.sources.qemu import QemuDisk
+from wavelift.sources.together import Described
+
+DISK = "source"
+EXAMPLES = """\
+examples:
+  wavelift copy disk.raw copy.raw                              a full copy; holes stay holes
+  wavelift copy --verify full --overwrite disk.qcow2 /dev/sdb  to a device, read back and compared
+  wavelift copy --state web.state nbd://10.0.0.5:10809 web.raw
+                                     repeat the command after a failure: it goes on where it was
+  wavelift copy --since web.state --bitmap b0 nbd://10.0.0.5:10809 web.raw
+                                     what changed since that copy: by its bitmap only that is read
+
+A state keeps what is known of source and target: the digests, the moment that was copied, how far the copy came.
+Without --state or --since it is temporary (in $TMPDIR, else /var/tmp).
+
+exit status: 0 done, 1 the target does not hold what was sent (--verify names where), 2 wrong usage or failed,
+128 + N after signal N
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="file (raw or qcow2), block device, nbd://..., nbds://..., qmp:SOCKET?node=NODE[&agent=SOCKET]",
+    )
+    parser.add_argument("target", metavar="TARGET", help="file or block device")
+    state = parser.add_mutually_exclusive_group()
+    state.add_argument("--state", type=Path, metavar="DIR", help="full copy that can go on, and can be followed up")
+    state.add_argument("--since", type=Path, metavar="DIR", help="only what changed since the copy of that state")
+    parser.add_argument(
+        "--bitmap", metavar="NAME", help="with --since: the dirty bitmap of an NBD export or qcow2 image"
+    )
+    parser.add_argument("--compress", type=_compression, metavar="auto|off|zstd:N", help="of what is sent (auto)")
+    parser.add_argument("--verify", choices=("full",), help="read the target back")
+    parser.add_argument("--overwrite", action="store_true", help="the target may be a device, or a file with content")
+    parser.add_argument("--json", action="store_true", help="progress and result as JSON, one object a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    where = args.state or args.since
+    again = "Repeat the command to go on." if where else "Nothing of it is kept: --state DIR lets a copy go on."
+    return run_reporting(args.json, lambda watch: _copy(args, watch), lambda: again)
+
+
+def _copy(args: argparse.Namespace, watch: Watch) -> int:
+    began = time.monotonic()
+    watch.step("opening")
+    if args.bitmap is not None and args.since is None:
+        raise StateUnusable(
+            "--bitmap tells what changed since an earlier copy, and none is named.", "Name its state: --since DIR."
+        )
+    source = source_for(args.source, args.bitmap)
+    target = LocalTarget(Path(args.target))
+    path = path_of(args.source)
+    if path is not None:
+        target.refuse_source(path)
+    size = _size(source)
+    subject = Subject(args.source if path is None else str(path.absolute()), target.text, target.migration)
+    with _state(args, source, target, subject, watch) as state:
+        if args.since is not None and not (target.exists and state.is_target(target.id)):
+            raise StateUnusable(
+                f"The target {target.text} is not the one that the state {state.folder} knows, whatever its name.",
+                f"Copy in full: --state {state.folder} in place of --since.",
+            )
+        with target.held(size, lambda found: args.overwrite or state.is_target(found)):
+            generation = state.next_generation()
+            order = Order(
+                subject.migration,
+                generation,
+                _base(args, state, target, watch),
+                [Target(DISK, source, target.id, target.sinks(generation))],
+                compression=args.compress or target.compression,
+            )
+            state.begin(target.id)
+            result = _replicate(state.folder, order, watch, target.text)
+            found = _verify(args, state, generation, target, watch)
+            state.ended(generation, DISK, found, target.id, target.modified)
+    summary = Summary(args, result, found, time.monotonic() - began)
+    watch.display.result(summary.fields(), summary.text())
+    return DIFFERENT if found else SAME
+
+
+@contextmanager
+def _state(
+    args: argparse.Namespace, source: Source, target: LocalTarget, subject: Subject, watch: Watch
+) -> Iterator[CopyState]:
+    folder = args.state or args.since
+    if folder is not None:
+        with kept(folder, subject, must_exist=args.since is not None) as state:
+            yield state
+        return
+    with passing(subject) as state:
+        try:
+            yield state
+        except BaseException:
+            target.discard()
+            raise
+        finally:
+            _leave(source, watch)
+
+
+def _leave(source: Source, watch: Watch) -> None:
+    """A live guest keeps no bitmap for a copy that nothing follows."""
+    if isinstance(source, QemuDisk):
+        try:
+            source.forget()
+        except (BlockError, OSError) as error:
+            watch.display.note(f"a dirty bitmap may have stayed in the guest: {explain(error)[1]}")
+
+
+def _size(source: Source) -> int:
+    if isinstance(source, Described):
+        return source.describe()[0]
+    opened = source.open()
+    try:
+        return opened.size
+    finally:
+        opened.close()
+
+
+def _base(args: argparse.Namespace, state: CopyState, target: LocalTarget, watch: Watch) -> int | None:
+    committed = state.engine.committed()
+    if args.since is None or committed is None:
+        return None
+    if state.touched_since(target.modified):
+        watch.display.note("something wrote to the target since the last copy: all of it is copied again")
+        return None
+    return committed.generation
+
+
+def _replicate(folder: Path, order: Order, watch: Watch, target: str) -> dict[str, Any]:
+    try:
+        result = replicate(folder, order, watch)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise TargetRefused(
+            f"There is no room left for {target}, or for the state in {folder}.",
+            "Make room; with --state, the same command goes on where it was.",
+            code="no_room",
+        ) from None
+    for note in result["notes"]:
+        watch.display.note(note)
+    return result
+
+
+def _verify(
+    args: argparse.Namespace, state: CopyState, generation: int, target: LocalTarget, watch: Watch
+) -> list[tuple[int, int]]:
+    """(start, end) in bytes of what the target does not hold as it should."""
+    if args.verify is None:
+        return []
+    watch.step("verifying")
+    wanted = state.engine.maps(DISK).load(generation)
+    assert wanted is not None
+    return target.differing(wanted, watch)
+
+
+def _compression(text: str) -> Compression:
+    known = {"auto": Compression.AUTO, "off": Compression.NEVER}
+    kind, _, level = text.partition(":")
+    if text in known:
+        return known[text]
+    if kind == "zstd" and level.isdigit() and 1 <= int(level) <= MAX_LEVEL:
+        return Compression(int(level))
+    raise argparse.ArgumentTypeError(f"{text!r} is none of auto, off, zstd:1 to zstd:{MAX_LEVEL}")

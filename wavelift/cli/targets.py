@@ -1,0 +1,169 @@
+"""TARGET of the copy command on this machine: found fit before anything is written, and held until the copy ends."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from blake3 import blake3
+
+from wavelift.blocks.blockmap import DiskMap
+from wavelift.blocks.compare import differences
+from wavelift.blocks.compress import Compression
+from wavelift.blocks.errors import BlockError, VolumeTooSmall
+from wavelift.blocks.readback import ReadBack
+from wavelift.blocks.sink import Sink
+from wavelift.blocks.sink_local import LocalSink
+from wavelift.cli.overlap import identity, loops_on, overlap
+from wavelift.cli.report import Watch
+from wavelift.cli.tables import Watched
+
+_SEES_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class TargetRefused(BlockError):
+    """A target that must not, or cannot, be written; nothing was."""
+
+    default_code = "target_refused"
+
+
+class LocalTarget:
+    """A file or a block device."""
+
+    migration = "copy"
+    # Packs go no further than this process.
+    compression = Compression.NEVER
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._created = False
+
+    @property
+    def text(self) -> str:
+        return str(self.path.absolute())
+
+    @property
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    @property
+    def id(self) -> str:
+        """Names this very file or device: another file under the same name is another target."""
+        kind, _, number = identity(self.path)
+        # The number of a file system may change with a restart of the machine, and so may that of a device.
+        mark = str(number) if kind == "file" else ""
+        return "local-" + blake3(os.fsencode(self.path.resolve()) + b"\0" + mark.encode()).hexdigest()[:32]
+
+    @property
+    def modified(self) -> int | None:
+        """Changes with each write to a file, in nanoseconds; None for a device, which does not tell."""
+        info = self.path.stat()
+        return info.st_mtime_ns if stat.S_ISREG(info.st_mode) else None
+
+    def refuse_source(self, source: Path) -> None:
+        """Raises `TargetRefused` when source and target share bytes."""
+        try:
+            shared = overlap(source, self.path)
+        except FileNotFoundError:
+            return
+        if shared:
+            raise TargetRefused(
+                f"The target {self.path} and the source {source} are the same, or one lies on the other.",
+                "Name another target.",
+            )
+
+    @contextmanager
+    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[None]:
+        """Ready for `size` bytes, and kept from others. A file that is not there is made, with its size and no data.
+
+        `ours` says of its id whether what it holds may go. Raises `TargetRefused`, `VolumeTooSmall`, OSError.
+        """
+        with ExitStack() as stack:
+            fd = self._open()
+            stack.callback(os.close, fd)
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISREG(mode):
+                self._hold_file(fd)
+            elif not stat.S_ISBLK(mode):
+                raise TargetRefused(
+                    f"{self.path} is neither a regular file nor a block device.", "Name a file, a disk or a volume."
+                )
+            there = os.lseek(fd, 0, os.SEEK_END)
+            if there and not ours(self.id):
+                what = "is a block device" if stat.S_ISBLK(mode) else "is there already and not empty"
+                raise TargetRefused(
+                    f"The target {self.path} {what}.", "Give --overwrite if what it holds is of no use to anyone."
+                )
+            if there == 0 and stat.S_ISREG(mode):
+                os.ftruncate(fd, size)
+                os.fsync(fd)
+                _sync_folder(self.path.parent)
+            elif there < size:
+                raise VolumeTooSmall("of the source", size, str(self.path), there)
+            yield
+
+    def sinks(self, generation: int) -> Callable[[], Sink]:
+        return lambda: LocalSink(self.path)
+
+    def differing(self, found: DiskMap, watch: Watch) -> list[tuple[int, int]]:
+        """(start, end) in bytes of what lies there, past the page cache, and is not what the map says."""
+        with ReadBack(self.path, found.size, check=watch.check) as lies:
+            return list(differences(found, Watched(lies, watch), watch.check))
+
+    def discard(self) -> None:
+        """Remove the file if this copy made it: half a copy must not look like a disk."""
+        if self._created:
+            self.path.unlink(missing_ok=True)
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            if self.path.is_block_device():
+                # Refused by the kernel when it, or a part of it, is mounted or claimed by something built on it.
+                return os.open(self.path, flags | os.O_EXCL)
+            if self.path.exists():
+                return os.open(self.path, flags | os.O_NONBLOCK)
+            fd = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise TargetRefused(
+                    f"The target {self.path} is in use: mounted, or something is built on it.",
+                    "Unmount it, or name another device (lsblk shows what uses which).",
+                ) from None
+            raise TargetRefused(
+                f"The target {self.path} cannot be written: {error.strerror}.", "Check the path and its rights."
+            ) from None
+        self._created = True
+        return fd
+
+    def _hold_file(self, fd: int) -> None:
+        loops = loops_on(self.path)
+        if loops:
+            raise TargetRefused(
+                f"The target {self.path} is in use as {', '.join(loops)}.", "Name that device, or detach it first."
+            )
+        try:
+            # The kind of lock that QEMU takes on its images: finds a machine that has this file, keeps others off it.
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise TargetRefused(
+                    f"The target {self.path} is in use by another program (a machine, or another copy).",
+                    "Stop it, or name another target.",
+                ) from None
+            if error.errno not in _SEES_NO_LOCKS:
+                raise
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
