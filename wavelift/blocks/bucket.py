@@ -16,10 +16,8 @@ BURST_SECONDS = 0.25
 SHORTEST_SECONDS = 1e-6
 
 
-def chunk_of(rate: int | None) -> int:
+def chunk_of(rate: int) -> int:
     """How many bytes go out at a time under a limit of `rate` bytes per second."""
-    if rate is None:
-        return LARGEST_CHUNK
     return min(LARGEST_CHUNK, max(SMALLEST_CHUNK, int(rate * CHUNK_SECONDS)))
 
 

@@ -79,14 +79,13 @@ class Throttle:
                 self._look(self._clock.seconds())
         return self._now
 
-    def chunk(self) -> int:
-        """How many bytes to ask for at a time."""
-        return chunk_of(self._now.limit)
+    def chunk(self) -> int | None:
+        """How many bytes to ask for at a time; None without a limit."""
+        limit = self.now().limit
+        return None if limit is None else chunk_of(limit)
 
     def take(self, lane: str, count: int, stopped: Callable[[], bool]) -> None:
         """Returns when `count` bytes may go. Raises `Stopped`."""
-        if self._now.limit is None and self._clock.seconds() < self._look_at:
-            return
         with self._lock:
             ticket = self._turns.join(lane, count, threading.Condition(self._lock))
             try:
@@ -145,13 +144,20 @@ class Meter:
 
     def take(self, wanted: int) -> int:
         """How many bytes may go now, one at least; waits for them. Raises `Stopped`."""
-        count = min((throttle.chunk() for throttle in self._throttles), default=wanted)
-        count = min(count, wanted)
+        chunks = [chunk for throttle in self._throttles if (chunk := throttle.chunk()) is not None]
+        if not chunks:
+            return wanted
+        count = min(wanted, *chunks)
         began = time.monotonic()
         for throttle in self._throttles:
             throttle.take(self._lane, count, self._stopped)
         self.held_seconds += time.monotonic() - began
         return count
+
+    def check(self) -> None:
+        """Raises `Stopped`."""
+        if self._stopped():
+            raise Stopped
 
     def now(self) -> Now:
         """The strictest of the limits in force; of pauses the one that ends last."""

@@ -1,0 +1,67 @@
+"""A pack over a socket, in chunks as the throttles let them go, and with patience for a gateway that holds back."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+import time
+
+from wavelift.blocks.bucket import LARGEST_CHUNK
+from wavelift.blocks.throttle import Meter
+
+# How soon a stop is heard while the socket takes nothing.
+SLICE_SECONDS = 0.5
+# How long the gateway may take to end what it was doing with a pack that is given up.
+ABANDON_SECONDS = 10.0
+
+
+def send(sock: socket.socket, data: memoryview, meter: Meter, stall_seconds: float) -> None:
+    """Send all of it, plain or over TLS. Raises `Stopped`, OSError; TimeoutError when nothing moved for so long."""
+    timeout = sock.gettimeout()
+    sock.settimeout(min(SLICE_SECONDS, stall_seconds))
+    try:
+        at = 0
+        while at < len(data):
+            end = at + meter.take(min(LARGEST_CHUNK, len(data) - at))
+            while at < end:
+                # After a timeout TLS wants the very same bytes again.
+                at += _send_some(sock, data[at:end], meter, stall_seconds)
+    finally:
+        sock.settimeout(timeout)
+
+
+def abandon(sock: socket.socket) -> None:
+    """End a connection in the middle of a pack; on return the other end has taken notice, and writes no more of it."""
+    try:
+        sock.settimeout(ABANDON_SECONDS)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(4096):
+            continue
+    except OSError:
+        # It is gone already, or its fate is the same as that of any connection that is lost.
+        return
+    finally:
+        sock.close()
+
+
+def _send_some(sock: socket.socket, data: memoryview, meter: Meter, stall_seconds: float) -> int:
+    since, unread = time.monotonic(), 0
+    while True:
+        try:
+            return sock.send(data)
+        except TimeoutError:
+            meter.check()
+            if time.monotonic() - since < stall_seconds:
+                continue
+            # A gateway with a limit of its own sends an interim answer now and then; it stays unread for now.
+            now = _unread(sock)
+            if now <= unread:
+                raise
+            since, unread = time.monotonic(), now
+
+
+def _unread(sock: socket.socket) -> int:
+    answer: bytes = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+    return int(struct.unpack("i", answer)[0])

@@ -1,0 +1,84 @@
+"""The body of a request at the data port: read no faster than the gateway's limit lets it."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wavelift.blocks.throttle import Meter, Throttle
+
+# Well under what a sender waits for a sign of life.
+TELL_SECONDS = 20.0
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ThrottledBody:
+    """`length` bytes; `lane` is whom they count for where several share the limit."""
+
+    def __init__(
+        self, stream: io.BufferedIOBase, length: int, connection: socket.socket, throttle: Throttle, lane: str
+    ) -> None:
+        self._stream = stream
+        self._length = length
+        self._connection = connection
+        self._meter = Meter(lane, [throttle], self._still_held)
+        self._left = select.poll()
+        self._left.register(connection, select.POLLRDHUP)
+        self._told = time.monotonic()
+        self._places: threading.Semaphore | None = None
+        self.taken = 0
+
+    @contextmanager
+    def working(self, places: threading.Semaphore) -> Iterator[None]:
+        """Holds a place, but for the time in which bytes are waited for: slow senders keep nobody out."""
+        with places:
+            self._places = places
+            try:
+                yield
+            finally:
+                self._places = None
+
+    def readinto(self, view: memoryview) -> int:
+        """Fills the view, or what is left of the body; less when the peer left. Raises OSError."""
+        if self._places is None:
+            return self._fill(view)
+        self._places.release()
+        try:
+            return self._fill(view)
+        finally:
+            self._places.acquire()
+
+    def drain(self, scratch: mmap.mmap) -> bool:
+        """Read the rest so that the answer can be read at the other end; false when the peer left."""
+        while self.taken < self._length:
+            if self.readinto(memoryview(scratch)) == 0:
+                return False
+        return True
+
+    def _fill(self, view: memoryview) -> int:
+        wanted = min(len(view), self._length - self.taken)
+        filled = 0
+        while filled < wanted:
+            count = self._meter.take(wanted - filled)
+            # A BufferedReader fills the whole view, large ones without a detour through its own buffer.
+            got = self._stream.readinto(view[filled : filled + count])
+            filled += got
+            self.taken += got
+            if got < count:
+                break
+        return filled
+
+    def _still_held(self) -> bool:
+        """Asked while the limit holds the body back: the sender is told that it is waited for, and must be there."""
+        if self._left.poll(0):
+            raise ConnectionResetError("the sender left in the middle of a pack")
+        if time.monotonic() - self._told >= TELL_SECONDS:
+            self._told = time.monotonic()
+            self._connection.sendall(INTERIM)
+        return False
