@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from alibabacloud_ecs20140526 import models
@@ -44,6 +45,7 @@ class Stack:
     airflow_url: str
     cloud_endpoint: str
     agent_url: str
+    agent_fingerprint: str
     processes: tuple[Started, ...]
 
     @property
@@ -121,10 +123,12 @@ def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | N
         endpoint = _start_cloud(state, started)
         _prepare_network(ecs_client(endpoint, access_key(state)))
         say("starting the agent beside the source's disks")
-        agent = _start_agent(state, secrets, started, {"system": machine.system.name, "data": machine.data.name})
+        agent, fingerprint = _start_agent(
+            state, secrets, started, {"system": machine.system.name, "data": machine.data.name}
+        )
         say("starting Airflow")
         url = _start_airflow(state, secrets, started, manifests or REPO / "manifests", _port(port))
-        stack = Stack(state, url, endpoint, agent, tuple(started))
+        stack = Stack(state, url, endpoint, agent, fingerprint, tuple(started))
         _set_connections(stack)
     except BaseException:
         _end(started, state)
@@ -201,7 +205,8 @@ def _prepare_network(cloud: Client) -> None:
     )
 
 
-def _start_agent(state: Path, secrets: StackSecrets, started: list[Started], disks: dict[str, str]) -> str:
+def _start_agent(state: Path, secrets: StackSecrets, started: list[Started], disks: dict[str, str]) -> tuple[str, str]:
+    """URL, and the fingerprint of the certificate it made for itself."""
     token = state / "agent.token"
     token.touch(mode=0o600)
     token.write_text(secrets.agent_token)
@@ -217,7 +222,8 @@ def _start_agent(state: Path, secrets: StackSecrets, started: list[Started], dis
         state,
     )
     started.append(process)
-    return str(first_json_line(process)["url"])
+    line = first_json_line(process)
+    return str(line["url"]), str(line["fingerprint"])
 
 
 def _start_airflow(state: Path, secrets: StackSecrets, started: list[Started], manifests: Path, port: int) -> str:
@@ -282,18 +288,8 @@ def _wait_healthy(url: str, api: Started, seconds: float = 180.0) -> None:
 
 def _set_connections(stack: Stack) -> None:
     """What a user would enter once under Admin > Connections."""
-    api, secrets = stack.airflow(), stack.secrets
-    host, _, port = stack.agent_url.removeprefix("http://").rpartition(":")
-    api.set_connection(
-        {
-            "connection_id": "wavelift_agent",
-            "conn_type": "wavelift_agent",
-            "schema": "http",
-            "host": host,
-            "port": int(port),
-            "password": secrets.agent_token,
-        }
-    )
+    api = stack.airflow()
+    api.set_connection({"connection_id": "wavelift_agent", **agent_connection(stack)})
     api.set_connection(
         {
             "connection_id": "wavelift_cloud",
@@ -303,6 +299,18 @@ def _set_connections(stack: Stack) -> None:
             "extra": json.dumps(cloud_extra(stack)),
         }
     )
+
+
+def agent_connection(stack: Stack) -> dict[str, object]:
+    """The fields of the agent's connection."""
+    address = urlsplit(stack.agent_url)
+    return {
+        "conn_type": "wavelift_agent",
+        "host": address.hostname,
+        "port": address.port,
+        "password": stack.secrets.agent_token,
+        "extra": json.dumps({"fingerprint": stack.agent_fingerprint}),
+    }
 
 
 def cloud_extra(stack: Stack) -> dict[str, object]:

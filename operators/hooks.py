@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection
@@ -9,6 +10,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from storage_backends.base import BootableBackend
 from storage_backends.registry import open_backend
+from wavelift.pinning import read_fingerprint
 from wavelift.service.client import ServiceClient
 from wavelift.service.errors import WaveliftError
 
@@ -33,16 +35,27 @@ def find_connection(connection_id: str) -> Connection:
         ) from error
 
 
-def agent_address(connection: Connection) -> tuple[str, str]:
-    """URL and token of an agent connection. Raises BadConnection naming a missing field."""
+def agent_address(connection: Connection) -> tuple[str, str, str]:
+    """URL, token and fingerprint of an agent connection. Raises BadConnection naming a missing or wrong field."""
     for field in ("host", "port", "password"):
         if not getattr(connection, field):
             raise BadConnection(
                 f"Airflow connection {connection.conn_id} has no {field}.",
                 f"Fill in {'the token (password)' if field == 'password' else field} under Admin > Connections.",
             )
-    scheme = connection.schema or "http"
-    return f"{scheme}://{connection.host}:{connection.port}", connection.password or ""
+    scheme = connection.schema or "https"
+    fingerprint = ""
+    if scheme == "https":
+        try:
+            # Not `extra_dejson`: that tells the supervisor what to mask, which an event loop must not wait for.
+            fingerprint = read_fingerprint(str(json.loads(connection.extra or "{}").get("fingerprint") or ""))
+        except (ValueError, AttributeError):
+            raise BadConnection(
+                f"Airflow connection {connection.conn_id} has no fingerprint (64 hex digits) of its agent.",
+                "Fill in Fingerprint under Admin > Connections with what the agent prints when it starts; it stays the "
+                "same as long as the agent's state folder does.",
+            ) from None
+    return f"{scheme}://{connection.host}:{connection.port}", connection.password or "", fingerprint
 
 
 def backend_of(connection: Connection, name: str, region: str, zone: str) -> BootableBackend:
@@ -59,7 +72,7 @@ def backend_of(connection: Connection, name: str, region: str, zone: str) -> Boo
 
 
 class AgentHook(BaseHook):
-    """Connection type wavelift_agent: host, port, token (password), schema http or https."""
+    """Connection type wavelift_agent: host, port, token (password), and in extra the certificate's fingerprint."""
 
     conn_type = AGENT_TYPE
     conn_name_attr = "agent_conn_id"

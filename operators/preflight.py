@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from operators.run import MigrationRun, offered_disks
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from storage_backends.errors import BackendError
-from wavelift import __version__
 from wavelift.manifest.plan import GIB, smallest_gib, volume_gib
 from wavelift.service.errors import WaveliftError
 
@@ -45,13 +44,11 @@ class PreflightOperator(StepOperator):
         connection = run.migration.source.agent
         try:
             with run.agent() as agent:
-                version = agent.health()["version"]
+                agent.check_version()
                 offered = offered_disks(agent)
         except WaveliftError as error:
             return {}, [f"Agent (connection {connection}): [{error.code}] {error.message} What to do: {error.remedy}"]
         findings = []
-        if version.split(".")[:2] != __version__.split(".")[:2]:
-            findings.append(f"The agent runs version {version}, the orchestrator {__version__}; upgrade the older one.")
         sizes: dict[str, int] = {}
         for disk in run.disks:
             if disk.id not in offered:

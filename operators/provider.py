@@ -22,7 +22,20 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "extra"],
                     "relabeling": {"password": "Token", "schema": "Scheme"},
-                    "placeholders": {"host": "agent.example.com", "port": "8442", "schema": "https"},
+                    "placeholders": {
+                        "host": "agent.example.com",
+                        "port": "8442",
+                        "schema": "https",
+                        "fingerprint": "64 hex digits: the fingerprint that the agent prints when it starts",
+                    },
+                },
+                "conn-fields": {
+                    "fingerprint": {
+                        "label": "Fingerprint",
+                        "description": "SHA-256 of the agent's certificate, which the agent prints when it starts. "
+                        "Nothing is sent to an agent that shows another certificate.",
+                        "schema": {"type": ["string", "null"]},
+                    }
                 },
             },
             {

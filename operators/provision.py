@@ -71,6 +71,7 @@ def wait_for_volumes(gateway: ServiceClient, volumes: set[str], backend: Bootabl
         try:
             missing = volumes - {volume["id"] for volume in gateway.get("/v1/volumes")}
             if not missing:
+                gateway.check_version()
                 return
             if time.monotonic() > deadline:
                 unseen = ", ".join(sorted(missing))

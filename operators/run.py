@@ -67,6 +67,11 @@ class MigrationRun:
         with AgentHook(self.migration.source.agent).get_conn() as client:
             yield client
 
+    def committed_generation(self) -> int:
+        """What the volumes are proven to hold. Raises ServiceError when the agent knows of none."""
+        with self.agent() as agent:
+            return int(agent.get(f"/v1/migrations/{self.key}")["generation"])
+
     def backend(self) -> BootableBackend:
         cloud = self.manifest.cloud
         connection = find_connection(cloud.connection)
@@ -74,8 +79,8 @@ class MigrationRun:
 
     @contextmanager
     def gateway(self, backend: BootableBackend) -> Iterator[ServiceClient]:
-        url = backend.gateway_url(self.gateway_instance(backend))
-        with ServiceClient(url, backend.gateway_token(self.labels())) as client:
+        url, labels = backend.gateway_url(self.gateway_instance(backend)), self.labels()
+        with ServiceClient(url, backend.gateway_token(labels), backend.gateway_fingerprint(labels)) as client:
             yield client
 
     def gateway_instance(self, backend: BootableBackend) -> Resource:

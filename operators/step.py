@@ -49,6 +49,8 @@ _PERMANENT = frozenset(
         "gateway_stopped",
         "run_ended",
         "stale_generation",
+        "wrong_fingerprint",
+        "version_mismatch",
     }
 )
 

@@ -103,9 +103,10 @@ class JobTrigger(WaitTrigger):
                     self.log.warning("%s", error)
                     if time.monotonic() - last_answer > UNREACHABLE_SECONDS:
                         return {"job": self.job}
-                except ServiceError as error:
+                except WaveliftError as error:
                     self.log.warning("%s", error)
-                    return {"job": self.job, "submit": error.http_status == 404}
+                    gone = isinstance(error, ServiceError) and error.http_status == 404
+                    return {"job": self.job, "submit": gone}
                 else:
                     last_answer = time.monotonic()
                     self._publish(status)
@@ -129,7 +130,8 @@ class JobTrigger(WaitTrigger):
         gateways = await asyncio.to_thread(backend.list, _gateway_labels(labels), Kind.INSTANCE)
         if not gateways:
             raise NotFound(f"Run {labels.run} has no gateway instance.", "Clear the task provision and run it again.")
-        return AsyncServiceClient(backend.gateway_url(gateways[0]), backend.gateway_token(labels))
+        url, token = backend.gateway_url(gateways[0]), backend.gateway_token(labels)
+        return AsyncServiceClient(url, token, backend.gateway_fingerprint(labels))
 
     def _publish(self, status: JobStatus) -> None:
         """For the UI, the REST API and the terminal: where the job stands now."""

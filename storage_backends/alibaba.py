@@ -26,7 +26,7 @@ from storage_backends.base import (
 )
 from storage_backends.ecs import EcsApi
 from storage_backends.errors import Conflict, NotFound, Unavailable
-from storage_backends.gateway_boot import gateway_key, gateway_user_data
+from storage_backends.gateway_boot import gateway_identity, gateway_key, gateway_user_data
 from storage_backends.settings import AlibabaSettings
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.service import tokens
@@ -177,7 +177,8 @@ class AlibabaBackend:
             public_ip=True,
         )
         key = gateway_key(settings.secret, labels.run)
-        script = gateway_user_data(command=settings.command, key=key, port=settings.port)
+        tls, _ = gateway_identity(settings.secret, labels.run)
+        script = gateway_user_data(command=settings.command, key=key, tls=tls, port=settings.port)
         return self._inventory.settled(self._instance(labels, spec, user_data=script))
 
     def _instance(self, labels: Labels, spec: InstanceSpec, user_data: str | None) -> Resource:
@@ -209,7 +210,10 @@ class AlibabaBackend:
         return self._inventory.once(Kind.INSTANCE, labels, create)
 
     def gateway_url(self, gateway: Resource) -> str:
-        return f"http://{gateway.address}:{self._settings.gateway.port}"
+        return f"https://{gateway.address}:{self._settings.gateway.port}"
+
+    def gateway_fingerprint(self, labels: Labels) -> str:
+        return gateway_identity(self._settings.gateway.secret, labels.run)[1]
 
     def gateway_token(self, labels: Labels) -> str:
         return self._token(labels, "control", [])
@@ -221,6 +225,7 @@ class AlibabaBackend:
         return SinkDescriptor(
             kind="gateway",
             url=self.gateway_url(gateways[0]),
+            fingerprint=self.gateway_fingerprint(labels),
             volume=volume_id,
             generation=generation,
             token=self._token(labels, "write", [volume_id]),

@@ -159,6 +159,9 @@ class BootableBackend(StorageBackend, Protocol):
 
     def gateway_url(self, gateway: Resource) -> str: ...
 
+    def gateway_fingerprint(self, labels: Labels) -> str:
+        """Of the certificate that the gateway of that run shows, as hex."""
+
     def gateway_token(self, labels: Labels) -> str:
         """A short-lived control token for the gateway of that run."""
 

@@ -33,7 +33,7 @@ class Service:
         self._command = [sys.executable, "-m", "wavelift.cli.main", name, *arguments]
         self._log = folder / f"{name}.log"
         self.address = "127.0.0.1:0"
-        self.url = ""
+        self.url = self.fingerprint = ""
         self.start()
 
     def start(self) -> None:
@@ -44,9 +44,14 @@ class Service:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.log()
-        self.url = json.loads(line)["url"]
+        said = json.loads(line)
+        # Empty for one that was told to do without TLS.
+        self.url, self.fingerprint = said["url"], said.get("fingerprint", "")
         # A restart listens at the same address, as the descriptors name it.
-        self.address = self.url.removeprefix("http://")
+        self.address = self.url.partition("://")[2]
+
+    def client(self, token: str) -> ServiceClient:
+        return ServiceClient(self.url, token, self.fingerprint)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -115,14 +120,14 @@ class Stack:
 
     @property
     def agent_client(self) -> ServiceClient:
-        return ServiceClient(self.agent.url, SECRET)
+        return self.agent.client(SECRET)
 
     @property
     def gateway_client(self) -> ServiceClient:
         return self.client_of_gateway(self.control_token())
 
     def client_of_gateway(self, token: str) -> ServiceClient:
-        return ServiceClient(self.gateway.url, token)
+        return self.gateway.client(token)
 
     def control_token(self) -> str:
         return tokens.issue(KEY, migration=MIGRATION, scope="control", lifetime=600)
@@ -141,6 +146,7 @@ class Stack:
                 "sink": {
                     "kind": "gateway",
                     "url": self.gateway.url,
+                    "fingerprint": self.gateway.fingerprint,
                     "volume": volume,
                     "generation": generation,
                     "token": write,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wavelift.service import tokens
-from wavelift.service.client import ServiceClient, ServiceError, Unauthorized
+from wavelift.service.client import ServiceError, Unauthorized
 from wavelift.service.jobs import JobState, JobStatus
 
 from .conftest import KEY, MIB, MIGRATION, SECRET, Stack, noise, same, wait
@@ -285,15 +285,15 @@ def test_who_may_call(stack: Stack) -> None:
     stack.volume("v1", 4 * MIB)
     stack.start()
     with pytest.raises(Unauthorized):
-        ServiceClient(stack.agent.url, "wrong-" + SECRET).get("/v1/disks")
+        stack.agent.client("wrong-" + SECRET).get("/v1/disks")
     write = tokens.issue(KEY, migration=MIGRATION, scope="write", volumes=["d-v1"], lifetime=60)
     with pytest.raises(ServiceError) as caught:
-        ServiceClient(stack.gateway.url, write).get("/v1/volumes")
+        stack.gateway.client(write).get("/v1/volumes")
     assert caught.value.code == "forbidden"
     other = tokens.issue(KEY, migration="other", scope="control", lifetime=60)
     spec = {"kind": "verify", "migration": MIGRATION, "generation": 1, "disks": []}
     with pytest.raises(ServiceError) as foreign:
-        ServiceClient(stack.gateway.url, other).submit(f"{MIGRATION}/1/verify", spec)
+        stack.gateway.client(other).submit(f"{MIGRATION}/1/verify", spec)
     assert foreign.value.code == "forbidden"
 
 

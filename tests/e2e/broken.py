@@ -34,6 +34,12 @@ BROKEN = {
         "preflight",
         ("connection agent_wrong_token", "[unauthorized]", "What to do:"),
     ),
+    "wrong-pin": Broken(
+        "agent: wavelift_agent ",
+        "agent: agent_wrong_pin ",
+        "preflight",
+        ("connection agent_wrong_pin", "[wrong_fingerprint]", "0" * 64, "nothing was sent to it", "What to do:"),
+    ),
     "agent-gone": Broken(
         "agent: wavelift_agent ",
         "agent: agent_gone ",

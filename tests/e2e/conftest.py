@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from demo.stack import REPO, Stack, cloud_extra, launch
+from demo.stack import REPO, Stack, agent_connection, cloud_extra, launch
 from tests.e2e.broken import broken_manifests
 from tests.e2e.command import Told, run_demo
 from tests.e2e.resources import everything
@@ -53,11 +53,11 @@ def migrated(told: Told) -> dict[str, Any]:
 
 def _add_wrong_connections(stack: Stack) -> None:
     """Connections a user got wrong, one mistake each."""
-    api, secrets = stack.airflow(), stack.secrets
-    host, _, port = stack.agent_url.removeprefix("http://").rpartition(":")
-    agent = {"conn_type": "wavelift_agent", "schema": "http", "host": host, "port": int(port)}
+    api, agent = stack.airflow(), agent_connection(stack)
     api.set_connection({**agent, "connection_id": "agent_wrong_token", "password": "not-the-token-of-this-agent"})
-    api.set_connection({**agent, "connection_id": "agent_gone", "password": secrets.agent_token, "port": 1})
+    api.set_connection({**agent, "connection_id": "agent_gone", "port": 1})
+    pin = json.dumps({"fingerprint": "0" * 64})
+    api.set_connection({**agent, "connection_id": "agent_wrong_pin", "extra": pin})
     cloud = {"conn_type": "wavelift_alibaba", "login": stack.access_key[0], "password": stack.access_key[1]}
     extra = cloud_extra(stack)
     api.set_connection(

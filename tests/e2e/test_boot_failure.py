@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 
-from demo.stack import REPO, Stack, cloud_extra
+from demo.stack import REPO, Stack, agent_connection, cloud_extra
 from operators.boot_verify import BootVerifyOperator
 from operators.cleanup import CleanupOperator
 from operators.image import ImageOperator
@@ -37,10 +37,8 @@ def airflow_environment(
         "password": stack.access_key[1],
         "extra": cloud_extra(stack),
     }
-    host, _, port = stack.agent_url.removeprefix("http://").rpartition(":")
-    agent = {"conn_type": "wavelift_agent", "host": host, "port": int(port), "password": stack.secrets.agent_token}
     monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_CLOUD", json.dumps(connection))
-    monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_AGENT", json.dumps(agent))
+    monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_AGENT", json.dumps(agent_connection(stack)))
     monkeypatch.setenv("AIRFLOW__WAVELIFT__EVIDENCE_DIR", str(tmp_path_factory.mktemp("evidence")))
 
 

@@ -99,7 +99,7 @@ def test_the_cloud_holds_exactly_what_the_manifest_keeps(stack: Stack, told: Tol
 
 
 def test_the_agent_keeps_nothing_of_a_finished_run(stack: Stack, migrated: dict[str, Any]) -> None:
-    with ServiceClient(stack.agent_url, stack.secrets.agent_token) as agent:
+    with ServiceClient(stack.agent_url, stack.secrets.agent_token, stack.agent_fingerprint) as agent:
         assert agent.jobs() == []
 
 
@@ -109,6 +109,7 @@ def test_no_secret_is_in_a_log_or_in_airflows_database(stack: Stack, migrated: d
         text.encode() for text in (stack.access_key[1], secrets.agent_token, secrets.gateway_secret, secrets.jwt_secret)
     ]
     places = [*(stack.state / "log").rglob("*"), *(stack.state / "airflow").rglob("*")]
+    hidden.append(b"PRIVATE KEY")
     read = 0
     for place in places:
         if place.is_file() and place.name != "passwords.json":

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -23,10 +24,12 @@ from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volume, VolumeNotAttached, Volumes
+from wavelift.pinning import pinned_context
 from wavelift.service import tokens
 from wavelift.service.jobs import JobState, JobStatus, JobStore
 from wavelift.service.runner import JobKind, JobRunner
 from wavelift.service.server import listen
+from wavelift.service.tls import service_identity
 
 KEY = "k" * 40
 SIZE = 4 << 20
@@ -59,9 +62,17 @@ class Gateway:
         self.link = self.devices / "virtio-v1"
         self.link.symlink_to(self.volume)
         self.volumes = Volumes(self.devices)
-        self.data = DataServer(listen("127.0.0.1:0"), self.volumes, KEY)
+        identity = service_identity(folder)
+        self.data = DataServer(listen("127.0.0.1:0"), self.volumes, KEY, identity)
         self.data.start()
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.data.port, timeout=20)
+        self.tls = pinned_context(identity.fingerprint)
+        self.connection = self.connect()
+
+    def connect(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection("127.0.0.1", self.data.port, timeout=20, context=self.tls)
+
+    def dial(self) -> ssl.SSLSocket:
+        return self.tls.wrap_socket(socket.create_connection(("127.0.0.1", self.data.port), timeout=20))
 
     def put(self, pack: bytes, volume: str = "d-v1", token: str | None = None, path: str = "") -> tuple[int, Any]:
         token = token or tokens.issue(KEY, migration="web", scope="write", volumes=["d-v1"], lifetime=60)
@@ -148,7 +159,7 @@ def test_what_does_not_belong_is_refused(gateway: Gateway) -> None:
 def test_a_volume_detached_midway_is_not_written_as_if_it_were_there(gateway: Gateway) -> None:
     pack = make_pack(os.urandom(8 * BLOCK))
     token = tokens.issue(KEY, migration="web", scope="write", volumes=["d-v1"], lifetime=60)
-    with socket.create_connection(("127.0.0.1", gateway.data.port), timeout=20) as peer:
+    with gateway.dial() as peer:
         head = f"PUT /v1/volumes/d-v1/generations/1/packs/1 HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n"
         peer.sendall(f"{head}Content-Length: {len(pack)}\r\n\r\n".encode() + pack[:-10])
         deadline = time.monotonic() + 10
@@ -202,7 +213,7 @@ class Stalled:
 
     def __init__(self, gateway: Gateway, pack: bytes, rest: int) -> None:
         token = tokens.issue(KEY, migration="web", scope="write", volumes=["d-v1"], lifetime=60)
-        self._peer = socket.create_connection(("127.0.0.1", gateway.data.port), timeout=20)
+        self._peer = gateway.dial()
         head = f"PUT /v1/volumes/d-v1/generations/1/packs/1 HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"
         self._peer.sendall(f"{head}Content-Length: {len(pack)}\r\n\r\n".encode() + pack[:-rest])
         self._rest = pack[-rest:]
@@ -273,7 +284,7 @@ def test_an_abandoned_pack_frees_its_place(gateway: Gateway) -> None:
     token = tokens.issue(KEY, migration="web", scope="write", volumes=["d-v1"], lifetime=60)
     pack = make_pack(b"x" * BLOCK)
     for _ in range(10):
-        with socket.create_connection(("127.0.0.1", gateway.data.port), timeout=20) as peer:
+        with gateway.dial() as peer:
             head = f"PUT /v1/volumes/d-v1/generations/1/packs/1 HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"
             peer.sendall(f"{head}Content-Length: {len(pack)}\r\n\r\n".encode() + pack[:100])
     assert gateway.put(pack)[0] == 200
@@ -371,7 +382,7 @@ def test_several_packs_at_once(gateway: Gateway) -> None:
     results: list[int] = []
 
     def send(index: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", gateway.data.port, timeout=20)
+        connection = gateway.connect()
         token = tokens.issue(KEY, migration="web", scope="write", volumes=["d-v1"], lifetime=60)
         part = 16 * BLOCK
         for offset in range(index * part, SIZE, 4 * part):

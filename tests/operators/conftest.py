@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import uvicorn
 from pydantic import BaseModel
 
 from operators import triggers
@@ -27,7 +26,8 @@ from wavelift.service.errors import WaveliftError
 from wavelift.service.jobs import JobState, JobStatus, JobStore
 from wavelift.service.rest import build_app, shared_secret
 from wavelift.service.runner import JobContext, JobKind, JobRunner
-from wavelift.service.server import listen, url_of
+from wavelift.service.server import listen, make_server, url_of
+from wavelift.service.tls import service_identity
 
 TOKEN = "the-shared-secret-of-the-agent"
 GATEWAY_SECRET = "the-root-of-every-gateway-key-of-these-tests"
@@ -60,10 +60,11 @@ class Service:
         self.runner = JobRunner(self.store, [JobKind("work", Work, self._work)], workers=1)
         self.runner.start()
         self._socket = listen(self._address)
-        self.url = url_of(self._socket)
-        self._address = self.url.removeprefix("http://")
+        identity = service_identity(self.state)
+        self.url, self.fingerprint = url_of(self._socket, identity), identity.fingerprint
+        self._address = self.url.removeprefix("https://")
         app = build_app("test", self.runner, self._check)
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self._server = make_server(app, identity)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
         self._thread.start()
 
@@ -85,7 +86,13 @@ class Service:
         return {"attempt": context.attempt}
 
     def client(self, token: str = TOKEN) -> ServiceClient:
-        return ServiceClient(self.url, token)
+        return ServiceClient(self.url, token, self.fingerprint)
+
+    def connection(self, **extra: Any) -> dict[str, Any]:
+        """The Airflow connection to it."""
+        host, _, port = self._address.rpartition(":")
+        extra = extra or {"fingerprint": self.fingerprint}
+        return {"conn_type": "wavelift_agent", "host": host, "port": int(port), "password": TOKEN, "extra": extra}
 
     def submit(self, key: str = KEY) -> None:
         with self.client() as client:
@@ -103,9 +110,7 @@ class Service:
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """The agent of the demo's manifest."""
     running = Service(tmp_path)
-    host, _, port = running.url.removeprefix("http://").rpartition(":")
-    connection = {"conn_type": "wavelift_agent", "schema": "http", "host": host, "port": int(port), "password": TOKEN}
-    monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_AGENT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_AGENT", json.dumps(running.connection()))
     monkeypatch.setattr(triggers, "JOB_POLL_SECONDS", 0.05)
     yield running
     running.release.set()

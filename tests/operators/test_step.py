@@ -152,8 +152,7 @@ def test_an_event_of_another_trigger_is_no_event(service: Service, context: Any)
 
 
 def test_a_wrong_token_fails_for_good(service: Service, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = int(service.url.rpartition(":")[2])
-    wrong = {"conn_type": "wavelift_agent", "host": "127.0.0.1", "port": port, "password": "not-the-token"}
+    wrong = {**service.connection(), "password": "not-the-token"}
     monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_AGENT", json.dumps(wrong))
     with pytest.raises(AirflowFailException) as caught:
         step().execute(context)

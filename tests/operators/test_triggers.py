@@ -18,12 +18,13 @@ from operators.run import MigrationRun
 from operators.triggers import BootTrigger, JobTrigger, ResourceTrigger, WaitTrigger
 from storage_backends import ecs
 from storage_backends.base import InstanceSpec, Kind, Labels, Role, VolumeSpec
-from storage_backends.gateway_boot import gateway_key
+from storage_backends.gateway_boot import gateway_identity, gateway_key
 from tests.operators.conftest import GATEWAY_SECRET, KEY, MANIFEST, SPEC, Comms, Service
 from wavelift.localcloud.faults.rules import Rule
 from wavelift.localcloud.server import LocalCloud
 from wavelift.service import tokens
 from wavelift.service.jobs import JobState
+from wavelift.service.tls import FILE
 
 CLOUD = MANIFEST.cloud.model_dump()
 LABELS = Labels("demo", "web", "0123abcd")
@@ -111,8 +112,7 @@ def test_a_service_that_stays_away_is_left_to_the_step(service: Service, monkeyp
 
 def test_a_lost_job_is_told_from_a_refusal(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wait(on_agent()) == {"job": KEY, "submit": True}
-    port = int(service.url.rpartition(":")[2])
-    wrong = {"conn_type": "wavelift_agent", "host": "127.0.0.1", "port": port, "password": "not-the-token"}
+    wrong = {**service.connection(), "password": "not-the-token"}
     monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_AGENT", json.dumps(wrong))
     service.submit()
     assert wait(on_agent()) == {"job": KEY, "submit": False}
@@ -178,6 +178,10 @@ def test_a_job_of_the_gateway_is_found_through_the_cloud(
     backend = run.backend()
     gateway = backend.ensure_gateway(run.labels(Role.GATEWAY), "vsw-local-a")
     key = gateway_key(GATEWAY_SECRET, run.run)
+    pem, _ = gateway_identity(GATEWAY_SECRET, run.run)
+    file = tmp_path / FILE
+    file.touch(mode=0o600)
+    file.write_bytes(pem)
     service = Service(
         tmp_path, f"{gateway.address}:8443", check=lambda token: tokens.verify(key, token, scope="control")
     )

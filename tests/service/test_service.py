@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from pydantic import BaseModel
 
 from wavelift.service import runner as runner_module
@@ -28,7 +27,8 @@ from wavelift.service.errors import Conflict, ForbiddenRequest, UnauthorizedRequ
 from wavelift.service.jobs import TRANSITIONS, JobState, JobStore
 from wavelift.service.rest import build_app, shared_secret
 from wavelift.service.runner import JobContext, JobKind, JobRunner
-from wavelift.service.server import listen, url_of
+from wavelift.service.server import listen, make_server, url_of
+from wavelift.service.tls import service_identity
 
 SECRET = "a-shared-secret-of-the-test"
 KEY = "m1/1/copy"
@@ -62,13 +62,17 @@ class Harness:
         self.runner = JobRunner(self.store, [JobKind("count", Spec, self.count)], workers=2)
         self.runner.start()
         self.socket: socket.socket = listen("127.0.0.1:0")
-        self.url = url_of(self.socket)
+        identity = service_identity(state)
+        self.url, self.fingerprint = url_of(self.socket, identity), identity.fingerprint
         app = build_app("test", self.runner, shared_secret(SECRET))
         app.get("/v1/foreign")(self.foreign)
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self.server = make_server(app, identity)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
         self.thread.start()
-        self.client = ServiceClient(self.url, SECRET)
+        self.client = self.client_with(SECRET)
+
+    def client_with(self, token: str) -> ServiceClient:
+        return ServiceClient(self.url, token, self.fingerprint)
 
     def foreign(self) -> None:
         raise Foreign("It is elsewhere.")
@@ -231,10 +235,10 @@ def test_a_row_left_running_by_a_killed_process_is_queued_again(tmp_path: Path) 
 
 def test_errors_of_the_clients_are_typed(harness: Harness) -> None:
     with pytest.raises(Unauthorized) as wrong:
-        ServiceClient(harness.url, "wrong").jobs()
+        harness.client_with("wrong").jobs()
     assert wrong.value.code == "unauthorized"
     with pytest.raises(Unauthorized):
-        ServiceClient(harness.url).jobs()
+        harness.client_with("").jobs()
     with pytest.raises(ServiceError) as missing:
         harness.client.job("m1/9/none")
     assert (missing.value.code, missing.value.http_status) == ("not_found", 404)
@@ -256,22 +260,22 @@ def test_any_error_that_knows_its_status_travels_with_it(harness: Harness) -> No
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"])
 def test_nothing_but_health_answers_without_a_token(harness: Harness, path: str) -> None:
     with pytest.raises(ServiceError) as caught:
-        ServiceClient(harness.url).get(path)
+        harness.client_with("").get(path)
     assert caught.value.http_status == 404 and "/docs for" not in caught.value.remedy
 
 
 def test_nothing_there_is_unreachable_and_proxies_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with pytest.raises(ServiceUnreachable) as caught:
-        ServiceClient(f"http://127.0.0.1:{port}").health()
+        ServiceClient(f"https://127.0.0.1:{port}", fingerprint="0" * 64).health()
     assert str(port) in str(caught.value) and "127.0.0.1:9/" not in caught.value.cause
 
 
 def test_the_async_twin(harness: Harness) -> None:
     async def scenario() -> tuple[JobState, JobState]:
-        async with AsyncServiceClient(harness.url, SECRET) as client:
+        async with AsyncServiceClient(harness.url, SECRET, harness.fingerprint) as client:
             await client.submit(KEY, {"kind": "count", "turns": 10_000})
             running = (await client.job(KEY)).state
             return running, (await client.cancel(KEY)).state

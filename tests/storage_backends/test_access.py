@@ -13,7 +13,7 @@ from storage_backends import ecs
 from storage_backends.alibaba import AlibabaBackend
 from storage_backends.base import InstanceSpec, Labels, Resource, Role
 from storage_backends.errors import Conflict, Denied, InvalidRequest, NotFound, Unavailable
-from storage_backends.gateway_boot import gateway_key, gateway_user_data
+from storage_backends.gateway_boot import gateway_identity, gateway_key, gateway_user_data
 from storage_backends.registry import open_backend
 from storage_backends.settings import AlibabaSettings
 from tests.localcloud.conftest import KEY, SECRET
@@ -104,7 +104,9 @@ def test_a_sinks_token_opens_one_volume_of_one_run(world: World, backend: Alibab
     gateway = backend.ensure_gateway(run(Role.GATEWAY), "vsw-local-a")
     sink = backend.sink("d-one", run(Role.REPLICA, "data"), 3)
     assert (sink.kind, sink.volume, sink.generation) == ("gateway", "d-one", 3)
-    assert sink.url == backend.gateway_url(gateway) == f"http://{gateway.address}:8443"
+    assert sink.url == backend.gateway_url(gateway) == f"https://{gateway.address}:8443"
+    assert sink.fingerprint == backend.gateway_fingerprint(labels) == gateway_identity(GATEWAY_SECRET, labels.run)[1]
+    assert sink.fingerprint != gateway_identity(GATEWAY_SECRET, "another")[1]
     key = gateway_key(GATEWAY_SECRET, labels.run)
     claims = tokens.verify(key, sink.token, scope="write")
     assert claims.migration == f"{labels.wave}-{labels.migration}-{labels.run}"
@@ -121,6 +123,7 @@ def test_a_sinks_token_opens_one_volume_of_one_run(world: World, backend: Alibab
 def test_an_instance_of_the_gateway_learns_its_own_key_only(world: World, gateway: Resource) -> None:
     script = (world.state / "instances" / gateway.id / "user-data").read_text()
     assert gateway_key(GATEWAY_SECRET, gateway.tag("run")) in script
+    assert gateway_identity(GATEWAY_SECRET, gateway.tag("run"))[0].decode() in script
     assert f"{world.extra['gateway_command']} gateway --listen" in script
     assert GATEWAY_SECRET not in script and SECRET not in script
 
@@ -130,7 +133,7 @@ def test_an_instance_of_the_gateway_learns_its_own_key_only(world: World, gatewa
 )
 def test_a_gateway_command_is_a_path_with_plain_arguments(command: str) -> None:
     with pytest.raises(InvalidRequest, match="gateway_command") as caught:
-        gateway_user_data(command=command, key="k", port=8443)
+        gateway_user_data(command=command, key="k", tls=b"", port=8443)
     assert caught.value.remedy
 
 
@@ -140,7 +143,7 @@ def test_a_gateway_command_for_a_shell_is_found_with_the_connection() -> None:
 
 
 def test_the_user_data_starts_the_command_as_it_is() -> None:
-    script = gateway_user_data(command="env A=b-c /opt/x_1/wavelift", key="k" * 64, port=9000)
+    script = gateway_user_data(command="env A=b-c /opt/x_1/wavelift", key="k" * 64, tls=b"", port=9000)
     assert "exec env A=b-c /opt/x_1/wavelift gateway --listen" in script and ':9000"' in script
 
 

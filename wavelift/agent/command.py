@@ -8,8 +8,12 @@ from pathlib import Path
 
 from wavelift.agent.app import make_app, make_runner
 from wavelift.agent.replicate import NAME
+from wavelift.blocks.meter import WireMeter
 from wavelift.service.errors import InvalidRequest
-from wavelift.service.server import configure_logging, listen, read_secret, serve
+from wavelift.service.limits import add_limits, apply_limits
+from wavelift.service.logs import add_log_format, configure_logging
+from wavelift.service.server import add_plaintext, listen, read_secret, serve
+from wavelift.service.tls import service_identity
 from wavelift.sources.base import Source
 from wavelift.sources.choose import Guests, source_for
 from wavelift.sources.together import recover_all
@@ -17,7 +21,9 @@ from wavelift.sources.together import recover_all
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0 picks a free one")
-    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="journals and block maps")
+    parser.add_argument(
+        "--state", type=Path, required=True, metavar="DIR", help="journals, block maps, key and certificate"
+    )
     parser.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="the shared secret")
     parser.add_argument(
         "--disk",
@@ -27,20 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image, device, nbd://... or qmp:SOCKET?node=NODE[&agent=SOCKET] to offer (repeatable)",
     )
     parser.add_argument("--connections", type=int, default=4, metavar="N", help="to the gateway, per job")
+    add_plaintext(parser)
+    add_limits(parser)
+    add_log_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises `InvalidRequest` for unusable arguments, OSError."""
-    configure_logging()
+    configure_logging(args.log_format)
+    apply_limits(args.full_priority, args.max_memory)
     sources = parse_disks(args.disk, args.state / "scratch")
     secret = read_secret(args.token_file)
     args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     # What a killed agent left on a host costs it space until it is taken down: so at once.
     recover_all(sources.values())
+    identity = None if args.plaintext else service_identity(args.state)
     server = listen(args.listen)
-    runner = make_runner(args.state, sources, args.connections)
+    wire = WireMeter()
+    runner = make_runner(args.state, sources, args.connections, wire)
     runner.start()
-    return serve("agent", make_app(args.state, sources, runner, secret), server, runner.stop)
+    return serve("agent", make_app(args.state, sources, runner, secret, wire), server, runner.stop, identity)
 
 
 def parse_disks(values: list[str], scratch: Path) -> dict[str, Source]:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wavelift.pinning import read_fingerprint
 
 DEFAULT_PACK_BYTES = 4 << 20
 MIN_PACK_BYTES = 2 << 20
 
 
 class SinkDescriptor(BaseModel):
-    """`token` is a scoped, short-lived credential; it stays out of the text form of this value."""
+    """`token` is a scoped, short-lived credential; it stays out of the text form of this value.
+
+    `fingerprint` is that of the gateway's certificate, as hex; an https URL is worth nothing without it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["gateway"] = "gateway"
-    url: str
+    url: str = Field(pattern="^https?://")
+    fingerprint: str = ""
     volume: str
     generation: int = Field(ge=1)
     token: str = Field(repr=False)
     max_pack_bytes: int = Field(default=DEFAULT_PACK_BYTES, ge=MIN_PACK_BYTES, le=64 << 20)
+
+    @model_validator(mode="after")
+    def _pinned(self) -> SinkDescriptor:
+        if self.url.startswith("https://"):
+            read_fingerprint(self.fingerprint)
+        return self

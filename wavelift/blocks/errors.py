@@ -127,6 +127,20 @@ class SinkUnreachable(SinkError):
     default_code = "sink_unreachable"
 
 
+class WrongGateway(SinkError):
+    """Something with another certificate answers at the gateway's address. Fingerprints as hex."""
+
+    default_code = "wrong_fingerprint"
+
+    def __init__(self, url: str, pinned: str, shown: str) -> None:
+        self.url, self.pinned, self.shown = url, pinned, shown
+        super().__init__(
+            f"{url} shows a certificate with the fingerprint {shown}, expected is {pinned}; nothing was sent to it.",
+            "If the gateway was set up anew, submit the job again with the fingerprint that it prints when it starts. "
+            "If it was not, somebody stands in between.",
+        )
+
+
 class SinkUnauthorized(SinkError):
     """The write token is wrong, expired (401) or for something else (403)."""
 

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from wavelift.blocks.descriptor import SinkDescriptor
-from wavelift.blocks.errors import SinkError, SinkUnauthorized, SinkUnreachable
+from wavelift.blocks.errors import SinkError, SinkUnauthorized, SinkUnreachable, WrongGateway
+from wavelift.blocks.handshake import require_reader
+from wavelift.pinning import WrongCertificate, pinned_context
 
 GIVE_UP_SECONDS = 120.0
 REPLY_SECONDS = 60.0
@@ -59,6 +61,9 @@ class GatewaySink:
             descriptor = self._descriptor()
             try:
                 status, body = self._try(descriptor, sequence, pack)
+            except WrongCertificate as error:
+                self.close()
+                raise WrongGateway(descriptor.url, error.pinned, error.shown) from None
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 failure: SinkError = SinkUnreachable(
@@ -119,22 +124,29 @@ def _connect(descriptor: SinkDescriptor) -> http.client.HTTPConnection:
     try:
         control.request("GET", "/v1/health")
         _, health = answer_of(control.getresponse())
-        port = int(health["data_port"])
+        port, reads = int(health["data_port"]), dict(health["packs"])
     except (KeyError, TypeError, ValueError):
         raise SinkError(f"{descriptor.url} is not a Wavelift gateway.", "Check the address of the sink.") from None
     finally:
         control.close()
+    require_reader(reads)
     return _open(descriptor, port)
 
 
 def connect_control(descriptor: SinkDescriptor) -> http.client.HTTPConnection:
     """A connection to the gateway's control port."""
-    return _open(descriptor, urlsplit(descriptor.url).port or 80)
+    parts = urlsplit(descriptor.url)
+    return _open(descriptor, parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def _open(descriptor: SinkDescriptor, port: int) -> http.client.HTTPConnection:
+    parts = urlsplit(descriptor.url)
+    host = parts.hostname or ""
     # http.client itself sets TCP_NODELAY.
-    return http.client.HTTPConnection(urlsplit(descriptor.url).hostname or "", port, timeout=REPLY_SECONDS)
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=REPLY_SECONDS)
+    tls = pinned_context(descriptor.fingerprint)
+    return http.client.HTTPSConnection(host, port, timeout=REPLY_SECONDS, context=tls)
 
 
 def answer_of(response: http.client.HTTPResponse) -> tuple[int, dict[str, Any]]:

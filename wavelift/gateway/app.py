@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Response
 
 from wavelift.blocks.blockmap import DiskMap, encode_index, segments_of
+from wavelift.blocks.handshake import readable
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
 from wavelift.gateway.readbacks import ReadBacks
@@ -48,7 +49,7 @@ def make_app(volumes: Volumes, readbacks: ReadBacks, runner: JobRunner, data: Da
         return verify(key, token, scope="control")
 
     def health() -> dict[str, Any]:
-        return {"data_port": data.port, "packs_received": data.packs_received}
+        return {"data_port": data.port, "packs_received": data.packs_received, "packs": readable()}
 
     app = build_app("gateway", runner, control, admit, health)
 

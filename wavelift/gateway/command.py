@@ -10,7 +10,8 @@ from wavelift.gateway.data import DataServer
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest
-from wavelift.service.server import configure_logging, listen, read_secret, serve
+from wavelift.service.server import add_plaintext, configure_logging, listen, read_secret, serve
+from wavelift.service.tls import service_identity
 from wavelift.service.tokens import check_key
 
 
@@ -19,11 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-listen", metavar="HOST:PORT", help="where packs are taken (default: same host, a free port)"
     )
-    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="the jobs")
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="the jobs, key and certificate")
     parser.add_argument(
         "--devices", type=Path, required=True, metavar="DIR", help="folder of virtio-SERIAL links to volumes"
     )
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE", help="the key of the tokens")
+    add_plaintext(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,11 +35,12 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidRequest(f"{args.devices} is not a folder.", "Give the folder of the attached devices.")
     key = check_key(read_secret(args.key_file))
     args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    identity = None if args.plaintext else service_identity(args.state)
     server = listen(args.listen)
     volumes = Volumes(args.devices)
     readbacks = ReadBacks(args.state / "readbacks")
     same_host = args.listen.rpartition(":")[0] + ":0"
-    data = DataServer(listen(args.data_listen or same_host), volumes, key)
+    data = DataServer(listen(args.data_listen or same_host), volumes, key, identity)
     data.start()
     runner = make_runner(args.state, volumes, readbacks)
     runner.start()
@@ -46,4 +49,4 @@ def run(args: argparse.Namespace) -> int:
         data.shutdown()
         runner.stop()
 
-    return serve("gateway", make_app(volumes, readbacks, runner, data, key), server, stop)
+    return serve("gateway", make_app(volumes, readbacks, runner, data, key), server, stop, identity)

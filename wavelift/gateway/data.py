@@ -13,6 +13,7 @@ import logging
 import mmap
 import re
 import socket
+import ssl
 import threading
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +25,7 @@ from wavelift.gateway.ingest import Target, ingest
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest, NotFound, WaveliftError, explain
 from wavelift.service.rest import bearer_of, error_body
+from wavelift.service.tls import Identity
 from wavelift.service.tokens import verify
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 PACKS_AT_ONCE = 8
 MAX_CONNECTIONS = 256
 IDLE_SECONDS = 300.0
+HANDSHAKE_SECONDS = 20.0
 _ROUTE = re.compile(r"^/v1/volumes/([^/]+)/generations/(\d{1,15})/packs/(\d{1,15})$")
 
 
@@ -61,12 +64,13 @@ class DataServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, listener: socket.socket, volumes: Volumes, key: str) -> None:
+    def __init__(self, listener: socket.socket, volumes: Volumes, key: str, identity: Identity | None) -> None:
         super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.volumes = volumes
         self.key = key
+        self._tls = None if identity is None else identity.context()
         self.packs = threading.BoundedSemaphore(PACKS_AT_ONCE)
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
@@ -93,7 +97,14 @@ class DataServer(http.server.ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
+            if self._tls is not None:
+                # Here and not where connections are accepted: nobody waits for a peer that is slow to shake hands.
+                request.settimeout(HANDSHAKE_SECONDS)
+                request = self._tls.wrap_socket(request, server_side=True)
             super().process_request_thread(request, client_address)
+        except OSError as error:
+            log.info("connection from %s: no TLS: %s", client_address, error)
+            self.shutdown_request(request)
         finally:
             self._connections.release()
 
@@ -123,7 +134,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except (WaveliftError, BlockError) as error:
             answer = (error.status, error_body(error.code, error.message, error.remedy))
         except OSError as error:
-            if isinstance(error, ConnectionError | TimeoutError):
+            if isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
                 raise
             log.error("%s failed", self.path, exc_info=error)
             answer = (HTTPStatus.INTERNAL_SERVER_ERROR, error_body(*explain(error)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from wavelift.service.errors import WaveliftError
+from wavelift.pinning import pinned_context, wrong_certificate
+from wavelift.service import versions
+from wavelift.service.errors import InvalidRequest, WaveliftError
 from wavelift.service.jobs import JobStatus
 
 DEFAULT_TIMEOUT = 30.0
@@ -52,16 +55,52 @@ class Unauthorized(ServiceError):
         super().__init__(code, message, remedy, http_status)
 
 
+class WrongFingerprint(WaveliftError):
+    """Something with another certificate answers there; nothing was sent to it. Fingerprints as hex."""
+
+    default_code = "wrong_fingerprint"
+    status = 502
+
+    def __init__(self, url: str, pinned: str, shown: str) -> None:
+        self.url, self.pinned, self.shown = url, pinned, shown
+        super().__init__(
+            f"{url} shows a certificate with the fingerprint {shown}, expected is {pinned}; nothing was sent to it.",
+            "If the service was set up anew, enter the fingerprint that it prints when it starts (for an agent: in its "
+            "Airflow connection). If it was not, somebody stands in between.",
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.pinned, self.shown)
+
+
 def job_path(key: str) -> str:
     return f"/v1/jobs/{quote(key, safe='')}"
 
 
 def _headers(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    return {**versions.headers(), **({"Authorization": f"Bearer {token}"} if token else {})}
+
+
+def _verification(url: str, fingerprint: str) -> ssl.SSLContext | bool:
+    """What httpx is to check a peer by. Raises `InvalidRequest` for https without a usable fingerprint."""
+    if not url.startswith("https://"):
+        return False
+    try:
+        return pinned_context(fingerprint)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{url} cannot be recognised by the fingerprint {fingerprint!r}: {error}.",
+            "Give the one that the service prints when it starts.",
+        ) from None
 
 
 def _cause(error: httpx.HTTPError) -> str:
     return f"{type(error).__name__} ({error})" if str(error) else type(error).__name__
+
+
+def _failure(url: str, error: httpx.HTTPError) -> WaveliftError:
+    wrong = wrong_certificate(error)
+    return ServiceUnreachable(url, _cause(error)) if wrong is None else WrongFingerprint(url, wrong.pinned, wrong.shown)
 
 
 def _body(response: httpx.Response) -> Any:
@@ -85,12 +124,21 @@ def _body(response: httpx.Response) -> Any:
 
 
 class ServiceClient:
-    """Blocking client. Every call raises `ServiceUnreachable`, `Unauthorized` or `ServiceError`."""
+    """Blocking client. Every call raises `ServiceUnreachable`, `WrongFingerprint`, `Unauthorized` or `ServiceError`.
 
-    def __init__(self, base_url: str, token: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
+    An https URL needs the fingerprint of the service's certificate; nothing is sent to one with another.
+    """
+
+    def __init__(self, base_url: str, token: str = "", fingerprint: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
         self.base_url = base_url.rstrip("/")
         # A proxy meant for the internet must not see, or break, what stays between our services.
-        self._http = httpx.Client(base_url=self.base_url, headers=_headers(token), timeout=timeout, trust_env=False)
+        self._http = httpx.Client(
+            base_url=self.base_url,
+            headers=_headers(token),
+            timeout=timeout,
+            trust_env=False,
+            verify=_verification(self.base_url, fingerprint),
+        )
 
     def __enter__(self) -> ServiceClient:
         return self
@@ -109,7 +157,7 @@ class ServiceClient:
         try:
             response = self._http.request(method, path, json=json, timeout=limit)
         except httpx.HTTPError as error:
-            raise ServiceUnreachable(self.base_url, _cause(error)) from error
+            raise _failure(self.base_url, error) from error
         return _body(response)
 
     def get(self, path: str) -> Any:
@@ -123,6 +171,10 @@ class ServiceClient:
 
     def health(self) -> dict[str, Any]:
         return dict(self.get("/v1/health"))
+
+    def check_version(self) -> None:
+        """Raises `VersionMismatch` unless the service speaks what this client speaks."""
+        versions.check_service(self.health())
 
     def submit(self, key: str, spec: Mapping[str, Any]) -> JobStatus:
         return JobStatus.model_validate(self.request("PUT", job_path(key), spec))
@@ -141,10 +193,14 @@ class ServiceClient:
 class AsyncServiceClient:
     """The twin for the triggerer: `async with AsyncServiceClient(...) as client`."""
 
-    def __init__(self, base_url: str, token: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(self, base_url: str, token: str = "", fingerprint: str = "", timeout: float = DEFAULT_TIMEOUT) -> None:
         self.base_url = base_url.rstrip("/")
         self._http = httpx.AsyncClient(
-            base_url=self.base_url, headers=_headers(token), timeout=timeout, trust_env=False
+            base_url=self.base_url,
+            headers=_headers(token),
+            timeout=timeout,
+            trust_env=False,
+            verify=_verification(self.base_url, fingerprint),
         )
 
     async def __aenter__(self) -> AsyncServiceClient:
@@ -163,7 +219,7 @@ class AsyncServiceClient:
         try:
             response = await self._http.request(method, path, json=json, timeout=limit)
         except httpx.HTTPError as error:
-            raise ServiceUnreachable(self.base_url, _cause(error)) from error
+            raise _failure(self.base_url, error) from error
         return _body(response)
 
     async def health(self) -> dict[str, Any]:

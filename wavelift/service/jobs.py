@@ -38,7 +38,8 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.CANCELLED: frozenset({JobState.QUEUED}),
 }
 
-CREDENTIAL_FIELDS = frozenset({"token", "password", "secret"})
+# What a resubmission may replace. A fingerprint goes with its token: a service set up anew changes both.
+CREDENTIAL_FIELDS = frozenset({"token", "password", "secret", "fingerprint"})
 
 
 class Progress(BaseModel):

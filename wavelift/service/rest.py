@@ -17,6 +17,7 @@ import wavelift
 from wavelift.service.errors import Answerable, UnauthorizedRequest, explain
 from wavelift.service.jobs import JobStatus
 from wavelift.service.runner import JobRunner
+from wavelift.service.versions import check_caller, description
 
 log = logging.getLogger(__name__)
 
@@ -104,18 +105,21 @@ def build_app(
 
     @app.get("/v1/health")
     def healthy() -> dict[str, Any]:
-        return {"service": service, "version": wavelift.__version__, "status": "ok", **health()}
+        return {"service": service, "status": "ok", **description(), **health()}
 
     app.include_router(jobs_router(runner, check, admit))
-    _install_error_handlers(app)
+    _install_error_handlers(app, service)
     return app
 
 
-def _install_error_handlers(app: FastAPI) -> None:
+def _install_error_handlers(app: FastAPI, service: str) -> None:
     # No exception handler: those go by class, and the block engine's errors are of a class unknown here.
     @app.middleware("http")
     async def ours(request: Request, call_next: RequestResponseEndpoint) -> Response:
         try:
+            # Health answers everybody: it is how the two sides find out.
+            if request.url.path != "/v1/health":
+                check_caller(request.headers, service)
             return await call_next(request)
         except Exception as error:
             if not isinstance(error, Answerable):

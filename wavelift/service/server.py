@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from wavelift.service.errors import InvalidRequest
+from wavelift.service.tls import Identity
+
+log = logging.getLogger(__name__)
 
 MIN_SECRET_BYTES = 16
 
@@ -30,9 +33,10 @@ def listen(address: str) -> socket.socket:
     return server
 
 
-def url_of(server: socket.socket) -> str:
+def url_of(server: socket.socket, identity: Identity | None) -> str:
+    scheme = "http" if identity is None else "https"
     host, port = server.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def read_secret(path: Path) -> str:
@@ -51,24 +55,41 @@ def read_secret(path: Path) -> str:
     return secret
 
 
-def configure_logging() -> None:
-    """Log to stderr; stdout belongs to the line that says where the service listens."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+def add_plaintext(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plaintext", action="store_true", help="no TLS; only where the link itself is encrypted, or to measure"
+    )
 
 
-def serve(service: str, app: FastAPI, server: socket.socket, stop: Callable[[], None]) -> int:
-    """Serve until SIGTERM or SIGINT, then call `stop`. Returns the exit status."""
+def make_server(app: FastAPI, identity: Identity | None) -> uvicorn.Server:
+    """A server that speaks TLS as `identity`; with None it does not."""
     config = uvicorn.Config(
         app,
         log_level="warning",
+        # Its own would bypass ours.
+        log_config=None,
         access_log=False,
         timeout_graceful_shutdown=3,
         loop="asyncio",
         lifespan="off",
     )
-    print(json.dumps({"service": service, "url": url_of(server)}), flush=True)
+    config.load()
+    if identity is not None:
+        # Not by its ssl_* settings: they know neither the oldest version nor the tickets of a context.
+        config.ssl = identity.context()
+    return uvicorn.Server(config)
+
+
+def serve(
+    service: str, app: FastAPI, server: socket.socket, stop: Callable[[], None], identity: Identity | None
+) -> int:
+    """Serve until SIGTERM or SIGINT, then call `stop`. Returns the exit status."""
+    if identity is None:
+        log.warning("PLAINTEXT: whoever can read this network can read the disks and the tokens sent over it")
+    line = {"service": service, "url": url_of(server, identity)}
+    print(json.dumps(line if identity is None else {**line, "fingerprint": identity.fingerprint}), flush=True)
     try:
-        uvicorn.Server(config).run(sockets=[server])
+        make_server(app, identity).run(sockets=[server])
     finally:
         stop()
     return 0
