@@ -24,7 +24,8 @@ RATE_WINDOW_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Sizes in bytes, of the disk (`total`, `done`) and of packs (`wire`); `eta_seconds` None while unknown."""
+    """Sizes in bytes, of the disk (`total`, and `done`: `read` or `skipped`; `written` at the target) and of packs
+    (`wire`); `eta_seconds` None while unknown."""
 
     step: str
     total_bytes: int
@@ -32,6 +33,9 @@ class Progress:
     wire_bytes: int
     bytes_per_second: float
     eta_seconds: float | None
+    read_bytes: int = 0
+    skipped_bytes: int = 0
+    written_bytes: int = 0
 
 
 class Display(Protocol):
@@ -150,7 +154,9 @@ class Watch:
         if self.stop.is_set():
             raise Interrupted(self._signal)
 
-    def progress(self, *, total: int, done: int, wire: int = 0) -> None:
+    def progress(
+        self, *, total: int, done: int, wire: int = 0, read: int = 0, skipped: int = 0, written: int = 0
+    ) -> None:
         """In bytes. The rate is that of the last ten seconds, so a stall shows."""
         now = time.monotonic()
         self._samples.append((now, done))
@@ -162,7 +168,7 @@ class Watch:
         since, before = self._samples[0]
         rate = max(0.0, (done - before) / (now - since)) if now - since > 0.05 else 0.0
         eta = (total - done) / rate if rate > 0 else None
-        self.display.progress(Progress(self._step, total, done, wire, rate, eta))
+        self.display.progress(Progress(self._step, total, done, wire, rate, eta, read, skipped, written))
 
 
 def line_of(progress: Progress) -> str:

@@ -20,10 +20,12 @@ from wavelift.blocks.errors import BlockError, VolumeTooSmall
 from wavelift.blocks.readback import ReadBack
 from wavelift.blocks.sink import Sink
 from wavelift.blocks.sink_local import LocalSink
-from wavelift.cli.overlap import identity, loops_on, overlap
+from wavelift.cli.overlap import loops_on, overlap
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
 
+_FS_IOC_GETVERSION = 0x80087601
+_NO_GENERATION = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _SEES_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -55,9 +57,8 @@ class LocalTarget:
     @property
     def id(self) -> str:
         """Names this very file or device: another file under the same name is another target."""
-        kind, _, number = identity(self.path)
         # The number of a file system may change with a restart of the machine, and so may that of a device.
-        mark = str(number) if kind == "file" else ""
+        mark = "" if self.path.is_block_device() else _mark(self.path)
         return "local-" + blake3(os.fsencode(self.path.resolve()) + b"\0" + mark.encode()).hexdigest()[:32]
 
     @property
@@ -159,6 +160,22 @@ class LocalTarget:
                 ) from None
             if error.errno not in _SEES_NO_LOCKS:
                 raise
+
+
+def _mark(path: Path) -> str:
+    """Inode, and its generation where the file system has that: the number alone is soon used again."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        inode = os.fstat(fd).st_ino
+        try:
+            generation = fcntl.ioctl(fd, _FS_IOC_GETVERSION, bytes(8)).hex()
+        except OSError as error:
+            if error.errno not in _NO_GENERATION:
+                raise
+            generation = ""
+    finally:
+        os.close(fd)
+    return f"{inode}:{generation}"
 
 
 def _sync_folder(folder: Path) -> None:
