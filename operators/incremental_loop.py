@@ -31,26 +31,30 @@ class IncrementalLoopOperator(StepOperator):
         sync = run.migration.sync
         stored: Any = store.get(_STATE)
         volumes = {disk.id: run.volume(backend, disk.id).id for disk in run.disks}
-        state: dict[str, Any] = {"cycles": [], "next": _in(sync.interval), "volumes": volumes}
         if stored and stored["volumes"] == volumes:
-            state = stored
+            state: dict[str, Any] = stored
+        else:
+            base = run.committed_generation()
+            state = {"cycles": [], "next": _in(sync.interval), "volumes": volumes, "base": base}
         store.set(_STATE, state)
         while len(state["cycles"]) < sync.cycles:
             start = datetime.fromisoformat(state["next"])
             if (left := (start - datetime.now(UTC)).total_seconds()) > WaitTrigger.delay:
                 return DateTimeTrigger(moment=start)
             time.sleep(max(left, 0.0))
-            generation = len(state["cycles"]) + 2
-            record = replicate(self, run, backend, generation, base=generation - 1, event=event)
+            base = state["base"]
+            record = replicate(self, run, backend, base + 1, base, event)
             if not isinstance(record, dict):
                 return record
+            generation = record["generation"]
             taken = take_snapshots(self, run, backend, generation)
             if not isinstance(taken, dict):
                 return taken
             # Lag: how old the oldest change not yet in the cloud can be now, the migration's RPO.
             lag = (datetime.now(UTC) - start).total_seconds()
             cycle = {**record, "snapshots": taken, "lag_seconds": round(lag, 1)}
-            state = {**state, "cycles": [*state["cycles"], cycle], "next": _in(sync.interval)}
+            cycles = [*state["cycles"], cycle]
+            state = {**state, "cycles": cycles, "next": _in(sync.interval), "base": generation}
             store.set(_STATE, state)
             self.log.info("cycle %d: %s", generation, state["cycles"][-1])
         return {"cycles": state["cycles"]}

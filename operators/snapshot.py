@@ -23,8 +23,9 @@ def take_snapshots(step: StepOperator, run: MigrationRun, backend: BootableBacke
 
 
 class SnapshotOperator(StepOperator):
-    """Generation 1 after the full copy; the incremental loop takes those of its own cycles."""
+    """The full copy's generation; the incremental loop takes snapshots of its own cycles."""
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
-        taken = take_snapshots(self, run, run.backend(), generation=1)
-        return {"generation": 1, "snapshots": taken} if isinstance(taken, dict) else taken
+        generation = run.committed_generation()
+        taken = take_snapshots(self, run, run.backend(), generation)
+        return {"generation": generation, "snapshots": taken} if isinstance(taken, dict) else taken

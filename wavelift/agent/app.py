@@ -13,7 +13,7 @@ from wavelift.agent.repair import Repairer, RepairSpec
 from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.errors import BlockError
-from wavelift.service.errors import InvalidRequest, explain
+from wavelift.service.errors import InvalidRequest, NotFound, explain
 from wavelift.service.jobs import JobStore
 from wavelift.service.rest import bearer, build_app, shared_secret
 from wavelift.service.runner import JobKind, JobRunner
@@ -45,6 +45,15 @@ def make_app(state: Path, sources: Mapping[str, Source], runner: JobRunner, secr
     def commit(migration: str, generation: int) -> dict[str, Any]:
         done = MigrationState(state, _name(migration)).commit(generation)
         return {"migration": migration, "generation": done.generation}
+
+    @app.get("/v1/migrations/{migration}", dependencies=guard)
+    def committed(migration: str) -> dict[str, Any]:
+        known = MigrationState(state, _name(migration)).committed()
+        if known is None:
+            raise NotFound(
+                f"No generation of {migration!r} was committed here.", "Replicate one, verify and commit it."
+            )
+        return {"migration": migration, "generation": known.generation}
 
     @app.delete("/v1/migrations/{migration}", dependencies=guard)
     def forget(migration: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from wavelift.blocks.blockmap import MAX_INDEX, decode_index, segment_digest, table_size
 from wavelift.blocks.digest import ZERO_DIGEST
-from wavelift.blocks.errors import MapError, SinkError, SinkUnreachable
+from wavelift.blocks.errors import MapError, SinkError, SinkUnreachable, WrongGateway
 from wavelift.blocks.sink import (
     CORRUPT_TRIES,
     FIRST_PAUSE_SECONDS,
@@ -24,6 +24,7 @@ from wavelift.blocks.sink import (
     connect_control,
     refusal,
 )
+from wavelift.pinning import WrongCertificate
 
 T = TypeVar("T")
 
@@ -89,6 +90,8 @@ class RemoteMap:
                 renewed = self._descriptor().token != descriptor.token
                 if response.status < 500 and not (response.status == 401 and renewed):
                     raise failure
+            except WrongCertificate as error:
+                raise WrongGateway(descriptor.url, error.pinned, error.shown) from None
             except MapError as error:
                 failure, damaged = error, damaged + 1
                 if damaged == CORRUPT_TRIES:
