@@ -8,11 +8,8 @@ from pathlib import Path
 
 from wavelift.agent.app import make_app, make_runner
 from wavelift.agent.replicate import NAME
-from wavelift.blocks.meter import WireMeter
 from wavelift.service.errors import InvalidRequest
-from wavelift.service.limits import add_limits, apply_limits
-from wavelift.service.logs import add_log_format, configure_logging
-from wavelift.service.server import add_plaintext, listen, read_secret, serve
+from wavelift.service.server import add_plaintext, configure_logging, listen, read_secret, serve
 from wavelift.service.tls import service_identity
 from wavelift.sources.base import Source
 from wavelift.sources.choose import Guests, source_for
@@ -34,14 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--connections", type=int, default=4, metavar="N", help="to the gateway, per job")
     add_plaintext(parser)
-    add_limits(parser)
-    add_log_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises `InvalidRequest` for unusable arguments, OSError."""
-    configure_logging(args.log_format)
-    apply_limits(args.full_priority, args.max_memory)
+    configure_logging()
     sources = parse_disks(args.disk, args.state / "scratch")
     secret = read_secret(args.token_file)
     args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -49,10 +43,9 @@ def run(args: argparse.Namespace) -> int:
     recover_all(sources.values())
     identity = None if args.plaintext else service_identity(args.state)
     server = listen(args.listen)
-    wire = WireMeter()
-    runner = make_runner(args.state, sources, args.connections, wire)
+    runner = make_runner(args.state, sources, args.connections)
     runner.start()
-    return serve("agent", make_app(args.state, sources, runner, secret, wire), server, runner.stop, identity)
+    return serve("agent", make_app(args.state, sources, runner, secret), server, runner.stop, identity)
 
 
 def parse_disks(values: list[str], scratch: Path) -> dict[str, Source]:
