@@ -44,7 +44,9 @@ def write(
     return bytes(writer.finish())
 
 
-def read(data: bytes, keys: KeyRing | None = None) -> tuple[PackReader, list[tuple[Record, bytes]]]:
+def read(
+    data: bytes, keys: KeyRing | None = None, *, copies: bool = False
+) -> tuple[PackReader, list[tuple[Record, bytes]]]:
     at = 0
 
     def readinto(view: memoryview) -> int:
@@ -54,5 +56,5 @@ def read(data: bytes, keys: KeyRing | None = None) -> tuple[PackReader, list[tup
         at += len(piece)
         return len(piece)
 
-    reader = PackReader(readinto, keys=keys)
+    reader = PackReader(readinto, keys=keys, copies=copies)
     return reader, [(record, bytes(view)) for record, view in reader.records()]

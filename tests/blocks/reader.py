@@ -32,6 +32,8 @@ class Pack:
     header: dict[str, object]
     # disk id, offset, length, codec, content (none for a zero record)
     records: list[tuple[str, int, int, str, bytes]]
+    # for each copy record in turn: disk id and offset to copy from, and the digests to find there
+    copies: list[tuple[str, int, bytes]]
     totals: tuple[int, int, int]
 
 
@@ -89,8 +91,9 @@ def read_pack(data: bytes, wrapping_key: bytes | None = None) -> Pack:
     require(len(data) <= 256 << 20, "size of the pack")
     source = Bytes(data)
     require(source.take(8) == b"WLPACK\r\n", "magic")
-    require(source.number(2) == 1, "version")
-    flags = source.number(2)
+    version, flags = source.number(2), source.number(2)
+    require(version in (1, 2), "version")
+    require(flags == 0 or version == 1, "version of a seal")
     if flags == 1 and wrapping_key is not None:
         return read_pack(open_seal(data, wrapping_key))
     require(flags == 0, "flags")
@@ -103,35 +106,45 @@ def read_pack(data: bytes, wrapping_key: bytes | None = None) -> Pack:
     require(1 <= len(header["disks"]) <= 64, "number of disks")
     for disk in header["disks"]:
         require(set(disk) == {"disk", "volume", "size"} and disk["size"] % 512 == 0, "a disk")
-    pack = Pack(header, [], (0, 0, 0))
+    pack = Pack(header, [], [], (0, 0, 0))
     while (mark := source.take(4)) == b"RECD":
         require(len(pack.records) < 65536, "number of records")
-        pack.records.append(read_record(source, header["disks"]))
+        pack.records.append(read_record(source, header["disks"], pack.copies if version == 2 else None))
     require(mark == b"DONE", "mark")
     start = source.at - 4
     pack.totals = (source.number(4), source.number(8), source.number(8))
     require(source.number(4) == 0, "reserved")
     require(zlib.crc32(data[start : start + 28]) == source.number(4), "CRC of the end")
     covered = sum(record[2] for record in pack.records)
-    full = sum(record[2] for record in pack.records if record[3] != "zero")
+    full = sum(record[2] for record in pack.records if record[3] in ("raw", "zstd"))
     require(pack.totals == (len(pack.records), covered, full), "totals")
     require(source.done(), "something after the end")
     return pack
 
 
-def read_record(source: Bytes, disks: list[dict[str, object]]) -> tuple[str, int, int, str, bytes]:
+def read_record(
+    source: Bytes, disks: list[dict[str, object]], copies: list[tuple[str, int, bytes]] | None
+) -> tuple[str, int, int, str, bytes]:
     start = source.at - 4
     codec, reserved, index = source.number(1), source.number(1), source.number(2)
     offset, length, size, crc = source.number(8), source.number(8), source.number(4), source.number(4)
-    require(codec in (0, 1, 2) and reserved == 0, "codec")
+    require(codec in (0, 1, 2) or (codec == 3 and copies is not None), "codec")
+    require(reserved == 0, "reserved")
     require(0 < length <= (1 << 30 if codec == 1 else 1 << 20), "length")
     table = b"" if codec == 1 else source.take(-(-length // BLOCK) * 32)
-    require(zlib.crc32(source.data[start : start + 28] + table) == crc, "CRC of a record")
+    origin = Bytes(source.take(16) if codec == 3 else b"")
+    require(zlib.crc32(source.data[start : start + 28] + table + origin.data) == crc, "CRC of a record")
     require(index < len(disks), "disk")
     disk = disks[index]
     end = int(str(disk["size"]))
     require(offset % BLOCK == 0 and offset + length <= end, "place")
     require(length % BLOCK == 0 or offset + length == end, "partial block")
+    if codec == 3 and copies is not None:
+        there, zeroes, at = origin.number(2), origin.take(6), origin.number(8)
+        require(size == 16 and not any(zeroes) and there < len(disks) and at % BLOCK == 0, "origin")
+        require(at + length <= int(str(disks[there]["size"])), "end of the origin")
+        copies.append((str(disks[there]["disk"]), at, table))
+        return str(disk["disk"]), offset, length, "copy", b""
     payload = source.take(size)
     if codec == 1:
         require(size == 0, "payload of a zero record")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from wavelift.blocks.blockmap import WorkTable, disk_root, segment_digest
 from wavelift.blocks.compress import Compression
-from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, changed_runs, copy_disks
+from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
+from wavelift.blocks.copy_worker import changed_runs
 from wavelift.blocks.digest import BLOCK, SEGMENT, ZERO_DIGEST, digest, digests
 from wavelift.blocks.errors import SinkUnreachable, SourceError
 from wavelift.blocks.pack import Codec
@@ -29,6 +30,8 @@ SIZE = 6 * MIB + 512
 
 class MemorySink:
     """A true sink: reads each pack and keeps the disk in memory, old content included."""
+
+    takes_copies = False
 
     def __init__(self, size: int, fail_after: int = 10**9) -> None:
         self.content = bytearray(b"\xaa" * size)

@@ -35,7 +35,7 @@ MEMORY = 6 << 20
 
 fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-PLAIN = [(GOLDEN / f"{name}.pack").read_bytes() for name in ("mixed", "zstd", "zero", "empty", "raw")]
+PLAIN = [(GOLDEN / f"{name}.pack").read_bytes() for name in ("mixed", "zstd", "zero", "empty", "raw", "copy")]
 SEALED = [(GOLDEN / f"{name}.pack").read_bytes() for name in ("sealed", "sealed-empty")]
 MAPS = [(GOLDEN / "maps" / f"{number}.map").read_bytes() for number in (1, 2, 3)]
 WRAPPING = KeyEncryptionKey(GOLDEN_KEY)
@@ -113,7 +113,8 @@ def repaired(data: bytes) -> bytes:
     at = 0
     while (at := fixed.find(b"RECD", at)) >= 0 and at + RECORD_HEADER <= len(fixed):
         codec, length = fixed[at + 4], int.from_bytes(fixed[at + 16 : at + 24], "little")
-        table = -(-min(length, 1 << 20) // BLOCK) * 32 if codec in (0, 2) else 0
+        table = -(-min(length, 1 << 20) // BLOCK) * 32 if codec in (0, 2, 3) else 0
+        table += 16 if codec == 3 else 0
         crc = zlib.crc32(fixed[at + 32 : at + 32 + table], zlib.crc32(fixed[at : at + 28]))
         fixed[at + 28 : at + 32] = struct.pack("<I", crc)
         at += 4
@@ -130,8 +131,9 @@ def attempt(data: bytes) -> Found | None:
     """What is read, None where it is refused; anything else is a failure of the test."""
     tracemalloc.start()
     try:
-        reader, records = read(data, RING)
-        return reader.header, records
+        reader, records = read(data, RING, copies=True)
+        # Of a copy record there is only room.
+        return reader.header, [(record, b"" if record.origin else content) for record, content in records]
     except PackError as error:
         assert error.code in {"bad_pack", "corrupt", "unknown_pack", "pack_too_large", "pack_key_missing"}
         assert error.message and error.remedy
@@ -163,8 +165,12 @@ def test_a_forged_pack_is_read_as_the_document_says_or_refused(data: bytes) -> N
     assert [(record.offset, record.length, content) for record, content in found[1]] == [
         (offset, length, content) for _, offset, length, _, content in theirs.records
     ]
+    ids = [str(disk["disk"]) for disk in theirs.header["disks"]]  # type: ignore[attr-defined]
+    assert [
+        (ids[record.origin[0]], record.origin[1], record.digests) for record, _ in found[1] if record.origin
+    ] == theirs.copies
     for record, content in found[1]:
-        assert digests(memoryview(content)) == record.digests
+        assert record.origin or digests(memoryview(content)) == record.digests
 
 
 @given(mutated(SEALED), st.booleans())
@@ -244,6 +250,10 @@ def hostile() -> dict[str, bytes]:
         for codec in (Codec.RAW, Codec.ZSTD, Codec.ZERO):
             record = Record(0, 0, length, codec, bytes(32 * 16), 2**32 - 1)
             found[f"{codec.name} of {length}"] = front + encode_record(record) + bytes(100) + end
+    for length, place in ((2**20 + BLOCK, 0), (2**40, 0), (BLOCK, 2**63), (BLOCK, 2**64 - BLOCK)):
+        record = Record(0, 0, length, Codec.COPY, bytes(32 * 16), 16, (0, place))
+        pack = front[:8] + b"\x02" + front[9:] + encode_record(record) + end
+        found[f"copy of {length} from {place}"] = pack
     for length in (2**31 - 1, 2**32 - 1, 65537):
         found[f"frame of {length}"] = SEALED[0][:SEALED_HEAD] + struct.pack("<I", length) + SEALED[0][SEALED_HEAD + 4 :]
     return found

@@ -11,6 +11,7 @@ import pytest
 from wavelift.blocks.blockmap import MapStore, generation_root, segments_of
 from wavelift.blocks.crypto import KeyEncryptionKey, KeyRing, MigrationKey
 from wavelift.blocks.digest import BLOCK, SEGMENT, digests
+from wavelift.blocks.pack import PackDisk, PackHeader, PackWriter
 
 from . import reader as stranger
 from .conftest import GOLDEN, GOLDEN_KEY, GOLDEN_WRAPPED, HEADER, TEXT, pattern, read, write
@@ -23,7 +24,15 @@ MIXED = [
     ("disk/2", BLOCK, 2 * BLOCK, "zstd", TEXT + bytes(BLOCK)),
     ("disk/2", 0, BLOCK, "raw", pattern(BLOCK)),
 ]
+COPIES = [
+    ("sda", 0, 2 * BLOCK, "copy", None),
+    ("sda", 2 * BLOCK, BLOCK, "zero", None),
+    ("sda", 3 * BLOCK, BLOCK, "raw", pattern(BLOCK)),
+    ("sda", 3 * BLOCK, BLOCK, "copy", None),
+]
+ORIGINS = [("sda", 2 * BLOCK, 2), ("disk/2", BLOCK, 1)]
 CONTENT = {
+    "copy.pack": COPIES,
     "raw.pack": [
         ("sda", 0, BLOCK, "raw", pattern(BLOCK)),
         ("sda", BLOCK, 2 * BLOCK, "zero", None),
@@ -36,6 +45,20 @@ CONTENT = {
     "sealed.pack": MIXED,
     "sealed-empty.pack": [],
 }
+
+
+def copy_pack() -> bytes:
+    """The golden pack with copy records, from the same disk and from another."""
+    disks = (PackDisk("sda", "d-abc", 4 * BLOCK), PackDisk("disk/2", "d-def", 2 * BLOCK))
+    writer = PackWriter(bytearray(1 << 20), PackHeader("web", 3, 18, disks))
+    two, one = digests(memoryview(pattern(2 * BLOCK))), digests(memoryview(pattern(BLOCK)))
+    writer.add_copy(0, 0, 2 * BLOCK, two, (0, 2 * BLOCK))
+    writer.add_zero(0, 2 * BLOCK, BLOCK)
+    view = writer.slot(BLOCK)
+    view[:] = pattern(BLOCK)
+    writer.add_data(0, 3 * BLOCK, view, one)
+    writer.add_copy(0, 3 * BLOCK, BLOCK, one, (1, BLOCK))
+    return bytes(writer.finish())
 
 
 def test_no_golden_file_goes_unread() -> None:
@@ -52,7 +75,7 @@ def test_the_stranger_knows_nothing_of_the_product() -> None:
 @pytest.mark.parametrize("name", sorted(CONTENT))
 def test_product_and_stranger_read_the_same_from_each_golden_pack(name: str) -> None:
     data = (GOLDEN / name).read_bytes()
-    ours, records = read(data, RING)
+    ours, records = read(data, RING, copies=True)
     theirs = stranger.read_pack(data, GOLDEN_KEY)
     assert ours.sealed == name.startswith("sealed")
     assert theirs.header == {
@@ -64,7 +87,13 @@ def test_product_and_stranger_read_the_same_from_each_golden_pack(name: str) -> 
     ids = [disk.disk for disk in ours.header.disks]
     expected = CONTENT[name]
     assert [
-        (ids[record.disk], record.offset, record.length, record.codec.name.lower(), content or None)
+        (
+            ids[record.disk],
+            record.offset,
+            record.length,
+            record.codec.name.lower(),
+            None if record.origin is not None else content or None,
+        )
         for record, content in records
     ] == expected
     assert [(*record[:4], record[4] or None) for record in theirs.records] == expected
@@ -72,11 +101,25 @@ def test_product_and_stranger_read_the_same_from_each_golden_pack(name: str) -> 
     assert (ours.totals.records, ours.totals.bytes, ours.totals.data_bytes) == theirs.totals
 
 
+def test_product_and_stranger_read_the_same_origins() -> None:
+    data = (GOLDEN / "copy.pack").read_bytes()
+    assert data[8:10] == b"\x02\x00"
+    ours, records = read(data, copies=True)
+    found = [
+        (ours.header.disks[record.origin[0]].disk, record.origin[1], record.digests)
+        for record, _ in records
+        if record.origin is not None
+    ]
+    assert found == stranger.read_pack(data).copies
+    assert found == [(disk, offset, digests(memoryview(pattern(count * BLOCK)))) for disk, offset, count in ORIGINS]
+
+
 def test_the_writer_makes_the_golden_packs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those without zstd, whose bytes are its own affair."""
     zeroes: list[tuple[int, bytes | int]] = [(0, 4 * BLOCK), (4 * BLOCK, 512)]
     assert write(HEADER, zeroes) == (GOLDEN / "zero.pack").read_bytes()
     assert write(HEADER, []) == (GOLDEN / "empty.pack").read_bytes()
+    assert copy_pack() == (GOLDEN / "copy.pack").read_bytes()
     monkeypatch.setattr(os, "urandom", lambda count: bytes(count))
     key = MigrationKey(KeyEncryptionKey(GOLDEN_KEY), GOLDEN_WRAPPED)
     assert write(HEADER, [], key=key) == (GOLDEN / "sealed-empty.pack").read_bytes()

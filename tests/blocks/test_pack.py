@@ -174,10 +174,39 @@ def test_records_with_a_right_checksum_and_impossible_values(record: Record) -> 
         read(encode_header(HEADER) + encode_record(record) + bytes(100) + encode_end(PackTotals(1, BLOCK, 0)))
 
 
+@pytest.mark.parametrize(
+    ("origin", "offset", "length", "payload", "code"),
+    [
+        ((1, 0), 0, BLOCK, 16, "corrupt"),
+        ((0, 512), 0, BLOCK, 16, "corrupt"),
+        ((0, 4 * BLOCK), 0, BLOCK, 16, "corrupt"),
+        ((0, 2**63), 0, BLOCK, 16, "corrupt"),
+        ((0, BLOCK), 512, BLOCK, 16, "corrupt"),
+        ((0, BLOCK), 0, 512, 16, "corrupt"),
+        ((0, BLOCK), 0, BLOCK, 15, "corrupt"),
+        ((0, BLOCK), 0, 2 * MAX_RECORD, 16, "pack_too_large"),
+        ((0, 2 * BLOCK), 0, 2 * BLOCK, 16, None),
+    ],
+)
+def test_copies_from_and_to_impossible_places(
+    origin: tuple[int, int], offset: int, length: int, payload: int, code: str | None
+) -> None:
+    table = bytes(range(32)) * (min(length, MAX_RECORD) // BLOCK or 1)
+    record = Record(0, offset, length, Codec.COPY, table, payload, origin)
+    front = encode_header(HEADER)
+    pack = front[:8] + b"\x02" + front[9:] + encode_record(record) + encode_end(PackTotals(1, length, 0))
+    if code is None:
+        assert [found for found, _ in read(pack, copies=True)[1]] == [record]
+        return
+    with pytest.raises(PackError) as caught:
+        read(pack, copies=True)
+    assert caught.value.code == code
+
+
 def test_what_is_unknown_is_refused() -> None:
     golden = (GOLDEN / "raw.pack").read_bytes()
-    with pytest.raises(UnknownPack, match="version 2"):
-        read(golden[:8] + b"\x02" + golden[9:])
+    with pytest.raises(UnknownPack, match="version 3"):
+        read(golden[:8] + b"\x03" + golden[9:])
     for flags in (2, 3, 0x8000):
         with pytest.raises(UnknownPack, match=f"flags {flags}"):
             read(golden[:10] + struct.pack("<H", flags) + golden[12:])

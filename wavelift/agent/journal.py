@@ -34,6 +34,7 @@ class DiskTally:
     sent_bytes: int = 0
     wire_bytes: int = 0
     changed_bytes: int = 0
+    moved_bytes: int = 0
 
     def add(self, line: dict[str, Any]) -> None:
         for start, end in line["ranges"]:
@@ -41,6 +42,7 @@ class DiskTally:
         self.sent_bytes += line["sent"]
         self.wire_bytes += line["wire"]
         self.changed_bytes += line["changed"]
+        self.moved_bytes += line["moved"]
 
 
 class Journal:
@@ -127,6 +129,7 @@ class Journal:
                 "sent": tally.sent_bytes,
                 "wire": tally.wire_bytes,
                 "changed": tally.changed_bytes,
+                "moved": tally.moved_bytes,
             }
             for disk, tally in enumerate(self.tallies)
         ]
@@ -146,6 +149,7 @@ def _line_of(ack: Ack) -> dict[str, Any]:
         "sent": ack.sent_bytes,
         "wire": ack.wire_bytes,
         "changed": ack.changed_bytes,
+        "moved": ack.moved_bytes,
     }
 
 

@@ -170,6 +170,7 @@ class _Replication:
                     "sent_bytes": tally.sent_bytes,
                     "wire_bytes": tally.wire_bytes,
                     "changed_bytes": tally.changed_bytes,
+                    "moved_bytes": tally.moved_bytes,
                     "consistency": source.consistency,
                 }
                 for found, source, tally in zip(maps, sources, journal.tallies, strict=True)

@@ -16,7 +16,17 @@ from typing import Protocol
 
 from blake3 import blake3
 
-from wavelift.blocks.digest import BLOCK, DIGEST, MAX_DISK, SECTOR, SEGMENT, TABLE, ZERO_DIGEST, blocks_of
+from wavelift.blocks.digest import (
+    BLOCK,
+    DIGEST,
+    MAX_DISK,
+    SECTOR,
+    SEGMENT,
+    SEGMENT_BLOCKS,
+    TABLE,
+    ZERO_DIGEST,
+    blocks_of,
+)
 from wavelift.blocks.errors import MapError, MapTooLarge, UnknownMap
 
 MAGIC = b"WLMAP\r\n\0"
@@ -83,16 +93,42 @@ class DiskMap:
         try:
             table = _read_at_most(path, length)
         except OSError as error:
-            raise MapError(f"The table {path} cannot be read: {error.strerror}.", "Run a full copy.") from None
+            raise _unreadable(path, error) from None
         if len(table) != length or segment_digest(table) != name:
             raise MapError(f"The table {path} is damaged.", "Run a full copy.")
         return table
+
+    def digests(self, first: int, count: int) -> bytes:
+        """Those of `count` blocks from number `first` on, fewer at the disk's end, unchecked: what is guessed from
+        them is to be checked elsewhere. Raises `MapError`."""
+        found = b""
+        while count > 0 and first * BLOCK < self.size:
+            segment, within = divmod(first, SEGMENT_BLOCKS)
+            wanted = min(count, blocks_of(min(SEGMENT, self.size - segment * SEGMENT)) - within)
+            found += self._part(segment, within * DIGEST, wanted * DIGEST)
+            first, count = first + wanted, count - wanted
+        return found
+
+    def _part(self, number: int, at: int, length: int) -> bytes:
+        name = self.segment(number)
+        if name == ZERO_DIGEST:
+            return bytes(length)
+        path = self.folder / name.hex()
+        try:
+            with path.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), length, at).ljust(length, b"\0")
+        except OSError as error:
+            raise _unreadable(path, error) from None
 
     def require_tables(self, check: Callable[[], None] = lambda: None) -> None:
         """Read every table; `check` may raise to stop early. Raises `MapError` for the first one unusable."""
         for number in range(segments_of(self.size)):
             check()
             self.table(number)
+
+
+def _unreadable(path: Path, error: OSError) -> MapError:
+    return MapError(f"The table {path} cannot be read: {error.strerror}.", "Run a full copy.")
 
 
 def encode_index(disk: str, size: int, segments: bytes) -> bytes:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from wavelift.blocks.errors import CorruptPack, PackKeyMissing
 from wavelift.blocks.pack_layout import (
+    BASIC,
     FRAME,
     FRAME_LENGTH,
     LAST_FRAME,
@@ -29,7 +30,6 @@ from wavelift.blocks.pack_layout import (
     SEALED,
     SEALED_HEAD,
     TAG,
-    VERSION,
     ReadInto,
     sealed_size,
 )
@@ -91,7 +91,7 @@ class MigrationKey:
         # was resumed) never seals two contents with the same nonce.
         nonce = blake3(os.urandom(32), key=self._nonce_key).update(plain).digest()
         body = SEAL.pack(self.id, self.wrapping, self.wrapped, nonce)
-        head = PREFIX.pack(MAGIC, VERSION, SEALED, len(body), zlib.crc32(body)) + body
+        head = PREFIX.pack(MAGIC, BASIC, SEALED, len(body), zlib.crc32(body)) + body
         cipher = AESGCM(_derive(self._secret, nonce, _PACK_DOMAIN))
         scratch = memoryview(bytearray(FRAME + TAG))
         count = -(-size // FRAME)

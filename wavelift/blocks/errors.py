@@ -32,7 +32,7 @@ class UnknownPack(PackError):
     def __init__(self, what: str, value: object) -> None:
         self.what, self.value = what, value
         super().__init__(
-            f"This pack has the {what} {value}, which version 1 does not know.",
+            f"This pack has the {what} {value}, which this version does not know.",
             "Use the same version of Wavelift on both sides.",
         )
 
@@ -119,6 +119,22 @@ class SinkError(BlockError):
 
     default_code = "sink_refused"
     status = 502
+
+
+class BlocksNotThere(SinkError):
+    """Copy records whose blocks the volume does not hold: `missing` has (offset, length) of each, in bytes. All else
+    of their pack is durable."""
+
+    default_code = "blocks_not_there"
+    status = 409
+
+    def __init__(self, volume: str, missing: list[tuple[int, int]]) -> None:
+        self.volume, self.missing = volume, missing
+        super().__init__(
+            f"Volume {volume} does not hold the blocks that {len(missing)} records copy, the first of them to byte "
+            f"{missing[0][0]}.",
+            "Send these blocks as data.",
+        )
 
 
 class SinkUnreachable(SinkError):

@@ -13,7 +13,11 @@ from wavelift.blocks.digest import BLOCK, DIGEST, MAX_DISK, SECTOR
 from wavelift.blocks.errors import PackError, PackTooLarge
 
 MAGIC = b"WLPACK\r\n"
-VERSION = 1
+# Version 2 is version 1 with copy records: a pack without one is written as version 1, for every reader. A seal is
+# always of version 1.
+BASIC = 1
+VERSION = 2
+VERSIONS = (BASIC, VERSION)
 PLAIN = 0
 SEALED = 1
 
@@ -31,8 +35,10 @@ DATA_MARK = b"RECD"
 END_MARK = b"DONE"
 RECORD_HEADER = RECORD.size
 END_SIZE = END.size
+# Of a copy record, in place of a payload: index of the disk, 0, offset there.
+ORIGIN = struct.Struct("<HHIQ")
 # The longest thing that can stand in front of a payload.
-MAX_RECORD_FRONT = RECORD_HEADER + MAX_RECORD // BLOCK * DIGEST
+MAX_RECORD_FRONT = RECORD_HEADER + MAX_RECORD // BLOCK * DIGEST + ORIGIN.size
 
 # The envelope of a sealed pack: key id, id of the key-encryption key, wrapped key, nonce; then frames.
 SEAL = struct.Struct("<16s16s40s32s")
@@ -49,6 +55,7 @@ class Codec(IntEnum):
     RAW = 0
     ZERO = 1
     ZSTD = 2
+    COPY = 3
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,10 @@ class PackHeader:
 
 @dataclass(frozen=True)
 class Record:
-    """A run of blocks. `offset`, `length` in bytes of the disk; `payload` bytes follow in the pack."""
+    """A run of blocks. `offset`, `length` in bytes of the disk; `payload` bytes follow in the pack.
+
+    `origin` of a copy record: index of a disk, and the offset there where its volume held the same blocks.
+    """
 
     disk: int
     offset: int
@@ -78,6 +88,7 @@ class Record:
     codec: Codec
     digests: bytes
     payload: int
+    origin: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,12 @@ def encode_header(header: PackHeader) -> bytes:
             f"No pack can carry the header {body[:200].decode()}.",
             f"Name things in 1 to {MAX_NAME} bytes; give sizes in whole sectors of {SECTOR} bytes.",
         )
-    return PREFIX.pack(MAGIC, VERSION, PLAIN, len(body), zlib.crc32(body)) + body
+    return PREFIX.pack(MAGIC, BASIC, PLAIN, len(body), zlib.crc32(body)) + body
+
+
+def set_version(front: memoryview, version: int) -> None:
+    """Of a pack whose encoded header `front` begins with."""
+    struct.pack_into("<H", front, len(MAGIC), version)
 
 
 def possible(header: PackHeader) -> bool:
@@ -130,9 +146,12 @@ def _is_name(name: str) -> bool:
 
 
 def encode_record(record: Record) -> bytes:
-    """The record's header and digests; the payload follows."""
+    """The record's header and digests, and the origin of a copy record; any other payload follows."""
     bare = RECORD.pack(DATA_MARK, record.codec, 0, record.disk, record.offset, record.length, record.payload, 0)[:-4]
-    return bare + struct.pack("<I", zlib.crc32(record.digests, zlib.crc32(bare))) + record.digests
+    rest = record.digests
+    if record.origin is not None:
+        rest += ORIGIN.pack(record.origin[0], 0, 0, record.origin[1])
+    return bare + struct.pack("<I", zlib.crc32(rest, zlib.crc32(bare))) + rest
 
 
 def encode_end(totals: PackTotals) -> bytes:

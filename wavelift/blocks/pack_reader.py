@@ -13,6 +13,7 @@ import zstandard
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, blocks_of, digests
 from wavelift.blocks.errors import CorruptPack, PackError, PackKeyMissing, PackTooLarge, UnknownPack
 from wavelift.blocks.pack_layout import (
+    BASIC,
     DATA_MARK,
     END,
     END_MARK,
@@ -23,13 +24,14 @@ from wavelift.blocks.pack_layout import (
     MAX_RECORD,
     MAX_RECORD_FRONT,
     MAX_RECORDS,
+    ORIGIN,
     PLAIN,
     PREFIX,
     RECORD,
     RECORD_HEADER,
     SEAL,
     SEALED,
-    VERSION,
+    VERSIONS,
     Codec,
     PackDisk,
     PackHeader,
@@ -55,20 +57,31 @@ class PackReader:
     """
 
     def __init__(
-        self, readinto: ReadInto, scratch: bytearray | mmap.mmap | None = None, keys: KeyRing | None = None
+        self,
+        readinto: ReadInto,
+        scratch: bytearray | mmap.mmap | None = None,
+        keys: KeyRing | None = None,
+        *,
+        copies: bool = False,
     ) -> None:
         """`scratch`, 1 MiB, may be handed from pack to pack: fresh memory is slow. Data is always in it,
-        so that an aligned one makes aligned writes. `keys` open sealed packs; plain ones need none."""
+        so that an aligned one makes aligned writes. `keys` open sealed packs; plain ones need none.
+        `copies`: the caller has volumes to copy from; without them a pack with copy records is refused."""
         self._readinto = _limited(readinto)
         self._scratch = bytearray(MAX_RECORD) if scratch is None else scratch
         self._front = bytearray(MAX_RECORD_FRONT)
         self._zstd = zstandard.ZstdDecompressor()
+        self._copies = copies
+        self._version = BASIC
         self.sealed = False
         self.header = self._read_header(keys)
         self.totals: PackTotals | None = None
 
     def records(self) -> Iterator[tuple[Record, memoryview]]:
-        """(record, checked data) pairs; the data is valid until the next one. Zero records have none."""
+        """(record, checked data) pairs; the data is valid until the next one. Zero records have none.
+
+        Of a copy record there is the room for its data, for the caller to fill from the origin and to check.
+        """
         records = covered = data_bytes = 0
         while True:
             mark = self._exactly(memoryview(self._front)[:4], "a record")
@@ -83,7 +96,7 @@ class PackReader:
             yield record, self._payload(record)
             records += 1
             covered += record.length
-            data_bytes += 0 if record.codec is Codec.ZERO else record.length
+            data_bytes += record.length if record.codec in (Codec.RAW, Codec.ZSTD) else 0
 
     def _exactly(self, view: memoryview, what: str) -> memoryview:
         if self._readinto(view) != len(view):
@@ -108,7 +121,7 @@ class PackReader:
         magic, version, flags, length, crc = PREFIX.unpack(prefix)
         if magic != MAGIC:
             raise PackError("This is not a pack.", "Check what was sent here.")
-        if version != VERSION:
+        if version not in VERSIONS or (version != BASIC and flags == SEALED):
             raise UnknownPack("version", version)
         if flags not in (PLAIN, SEALED):
             raise UnknownPack("flags", flags)
@@ -119,20 +132,30 @@ class PackReader:
         body = bytes(self._exactly(memoryview(bytearray(length)), "its header"))
         if zlib.crc32(body) != crc:
             raise CorruptPack("its header does not match its checksum")
+        self._version = version
         return flags, prefix + body, body
 
     def _read_record(self) -> Record:
         front = memoryview(self._front)
         self._exactly(front[4:RECORD_HEADER], "a record's header")
         _, codec, reserved, disk, offset, length, payload, crc = RECORD.unpack(front[:RECORD_HEADER])
-        data = codec in (Codec.RAW, Codec.ZSTD)
-        table_size = blocks_of(min(length, MAX_RECORD)) * DIGEST if data else 0
-        table = bytes(self._exactly(front[RECORD_HEADER : RECORD_HEADER + table_size], "a record's digests"))
-        if zlib.crc32(table, zlib.crc32(front[: RECORD_HEADER - 4])) != crc:
+        known = codec in list(Codec)
+        size = blocks_of(min(length, MAX_RECORD)) * DIGEST if known and codec != Codec.ZERO else 0
+        whole = size + ORIGIN.size if codec == Codec.COPY else size
+        rest = bytes(self._exactly(front[RECORD_HEADER : RECORD_HEADER + whole], "a record's digests"))
+        if zlib.crc32(rest, zlib.crc32(front[: RECORD_HEADER - 4])) != crc:
             raise CorruptPack("a record's header does not match its checksum")
-        if reserved != 0 or codec not in list(Codec):
+        if codec == Codec.COPY and (self._version == BASIC or not self._copies):
+            known = False
+        if reserved != 0 or not known:
             raise UnknownPack("codec", codec if reserved == 0 else f"{codec} with flags {reserved}")
-        return self._sane(Record(disk, offset, length, Codec(codec), table, payload))
+        origin = None
+        if codec == Codec.COPY:
+            there, *zeroes, at = ORIGIN.unpack(rest[size:])
+            if any(zeroes):
+                raise UnknownPack("origin", rest[size:].hex())
+            origin = (there, at)
+        return self._sane(Record(disk, offset, length, Codec(codec), rest[:size], payload, origin))
 
     def _sane(self, record: Record) -> Record:
         if record.disk >= len(self.header.disks):
@@ -149,13 +172,27 @@ class PackReader:
             Codec.ZERO: record.payload == 0,
             Codec.RAW: record.payload == record.length,
             Codec.ZSTD: 0 < record.payload < record.length,
+            Codec.COPY: record.payload == ORIGIN.size,
         }[record.codec]
         if not payload_fits:
             raise CorruptPack("a record's payload has a wrong length", disk.disk, record.offset)
+        if record.origin is not None:
+            self._sane_origin(record, *record.origin)
         return record
+
+    def _sane_origin(self, record: Record, there: int, at: int) -> None:
+        disks = self.header.disks
+        if there >= len(disks) or at % BLOCK or at + record.length > disks[there].size:
+            raise CorruptPack(
+                f"a record copies from byte {at} of disk {there} of {len(disks)}",
+                disks[record.disk].disk,
+                record.offset,
+            )
 
     def _payload(self, record: Record) -> memoryview:
         name = self.header.disks[record.disk].disk
+        if record.codec is Codec.COPY:
+            return memoryview(self._scratch)[: record.length]
         view = memoryview(self._scratch)[: record.payload]
         if self._readinto(view) != record.payload:
             raise CorruptPack("it ends within a record's data", name, record.offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wavelift.blocks.digest import DIGEST, blocks_of
@@ -10,8 +11,10 @@ from wavelift.blocks.pack_layout import (
     END_SIZE,
     MAX_PACK,
     MAX_RECORDS,
+    ORIGIN,
     RECORD_HEADER,
     SEALED_HEAD,
+    VERSION,
     Codec,
     PackHeader,
     PackTotals,
@@ -20,6 +23,7 @@ from wavelift.blocks.pack_layout import (
     encode_header,
     encode_record,
     sealed_size,
+    set_version,
 )
 
 if TYPE_CHECKING:  # who writes plain packs needs no cryptography
@@ -46,6 +50,7 @@ class PackWriter:
         self._at = self._start + len(front)
         self._view[self._start : self._at] = front
         self._records = self._bytes = self._data = 0
+        self._copies: list[tuple[int, int]] = []
 
     @property
     def records(self) -> int:
@@ -55,6 +60,11 @@ class PackWriter:
     def data_bytes(self) -> int:
         """Bytes of disk sent as data so far (before compression)."""
         return self._data
+
+    @property
+    def copies(self) -> Sequence[tuple[int, int]]:
+        """(offset, length) of the copy records."""
+        return self._copies
 
     @property
     def size(self) -> int:
@@ -92,11 +102,19 @@ class PackWriter:
             self._put(Record(disk, offset, len(data), Codec.RAW, table, len(data)), data)
         self._data += len(data)
 
+    def add_copy(self, disk: int, offset: int, length: int, table: bytes, origin: tuple[int, int]) -> None:
+        """Blocks that the volume of disk `origin[0]` of the header held at `origin[1]`. Not for sealed packs."""
+        assert self._key is None, "who reads a sealed pack has no volume to copy from"
+        self._put(Record(disk, offset, length, Codec.COPY, table, ORIGIN.size, origin), memoryview(b""))
+        self._copies.append((offset, length))
+
     def finish(self) -> memoryview:
         """The whole pack; the buffer belongs to it until it was sent. Nothing can be added any more."""
         if self._whole is None:
             end = encode_end(PackTotals(self._records, self._bytes, self._data))
             self._view[self._at : self._at + len(end)] = end
+            if self._copies:
+                set_version(self._view, VERSION)
             self._whole = self._view[: self._at + len(end)]
             if self._key is not None:
                 self._whole = self._key.seal(self._view, self.size + len(end))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from wavelift.blocks.descriptor import SinkDescriptor
-from wavelift.blocks.errors import SinkError, SinkUnauthorized, SinkUnreachable, WrongGateway
+from wavelift.blocks.errors import BlocksNotThere, SinkError, SinkUnauthorized, SinkUnreachable, WrongGateway
 from wavelift.blocks.handshake import require_reader
 from wavelift.pinning import WrongCertificate, pinned_context
 
@@ -38,14 +38,20 @@ class Receipt:
 
 
 class Sink(Protocol):
+    @property
+    def takes_copies(self) -> bool:
+        """Whether it has a volume to copy blocks from, and copying there is cheaper than sending."""
+
     def put(self, sequence: int, pack: memoryview) -> Receipt:
-        """Deliver a pack; returns once it is durable. Raises `SinkError` and its kinds."""
+        """Deliver a pack; returns once it is durable. Raises `SinkError` and its kinds, among them `BlocksNotThere`."""
 
     def close(self) -> None: ...
 
 
 class GatewaySink:
     """Packs as PUTs over one kept-alive connection; a lost connection is retried with growing pauses."""
+
+    takes_copies = True
 
     def __init__(self, descriptor: Credential, stop: threading.Event, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
         self._descriptor = descriptor
@@ -169,4 +175,6 @@ def refusal(descriptor: SinkDescriptor, status: int, body: dict[str, Any]) -> Si
             f"The gateway at {descriptor.url} refused the write token for volume {descriptor.volume}: {message}",
             "Submit the job again with a fresh token that names this volume.",
         )
+    if code == BlocksNotThere.default_code:
+        return BlocksNotThere(descriptor.volume, [(int(offset), int(length)) for offset, length in body["missing"]])
     return SinkError(message, remedy, code=code)

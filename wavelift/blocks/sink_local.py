@@ -15,6 +15,8 @@ from wavelift.blocks.volume import VolumeWriter, open_direct
 class LocalSink:
     """Writes to a block device or a file that is there and large enough."""
 
+    takes_copies = False
+
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

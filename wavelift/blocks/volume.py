@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavelift.blocks.digest import blocks_of
+from wavelift.blocks.digest import blocks_of, digests
 from wavelift.blocks.errors import CorruptPack, VolumeTooSmall
 from wavelift.blocks.pack import Codec, PackReader
 
@@ -25,10 +25,12 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 
 @dataclass(frozen=True)
 class Written:
-    """What a pack brought: blocks, and bytes of disk."""
+    """What a pack brought: blocks, and bytes of disk; `missing` are the (offset, length) of copy records whose blocks
+    were not where they say, so that nothing was written for them."""
 
     blocks: int
     bytes: int
+    missing: list[tuple[int, int]]
 
 
 def open_direct(path: Path) -> int | None:
@@ -62,16 +64,42 @@ class VolumeWriter:
         were written. Raises `PackError`, `VolumeTooSmall`, OSError."""
         self.require(reader.header.disks[0].disk, reader.header.disks[0].size)
         blocks = 0
+        missing: list[tuple[int, int]] = []
         for record, data in reader.records():
             with turn():
                 if record.codec is Codec.ZERO:
                     self.zero(record.offset, record.length)
+                elif record.origin is not None and not self._holds(record.origin, record.digests, data):
+                    missing.append((record.offset, record.length))
+                    continue
                 else:
                     self.write(record.offset, data)
             blocks += blocks_of(record.length)
         if reader.totals is None:
             raise CorruptPack("it has no end record")
-        return Written(blocks, reader.totals.bytes)
+        left = sum(length for _, length in missing)
+        return Written(blocks, reader.totals.bytes - left, missing)
+
+    def _holds(self, origin: tuple[int, int], expected: bytes, view: memoryview) -> bool:
+        """Fill the view from the volume; whether it is what the digests say. What changes meanwhile is not."""
+        disk, offset = origin
+        if disk != 0:
+            return False
+        aligned = offset % ALIGNED == 0 and len(view) % ALIGNED == 0
+        got = 0
+        while got < len(view):
+            direct = self._direct if aligned else None
+            try:
+                count = os.preadv(self._fd if direct is None else direct, [view[got:]], offset + got)
+            except OSError as error:
+                if direct is None or error.errno != errno.EINVAL:
+                    raise
+                self._direct = None
+                continue
+            if count == 0:
+                return False
+            got += count
+        return digests(view) == expected
 
     def write(self, offset: int, data: memoryview) -> None:
         """The data's memory is page-aligned when it comes from a reader with an aligned scratch."""

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from wavelift.blocks.errors import BlockError
+from wavelift.blocks.errors import BlockError, BlocksNotThere
 from wavelift.blocks.pack import MAX_PACK, MAX_RECORD
 from wavelift.gateway.ingest import Target, ingest
 from wavelift.gateway.volumes import Volumes
@@ -131,6 +131,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             body = LimitedBody(self.rfile, self._length())
             answer: tuple[int, dict[str, Any]] = (200, self._take(body))
+        except BlocksNotThere as error:
+            answer = (error.status, error_body(error.code, error.message, error.remedy) | {"missing": error.missing})
         except (WaveliftError, BlockError) as error:
             answer = (error.status, error_body(error.code, error.message, error.remedy))
         except OSError as error:

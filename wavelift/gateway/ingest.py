@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from wavelift.blocks.errors import BlocksNotThere
 from wavelift.blocks.pack import PackReader
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest
@@ -33,7 +34,7 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
     """Check, write, make durable. A pack refused midway has only written blocks that were proven.
 
     Raises `ForbiddenRequest`, `InvalidRequest`, `VolumeNotAttached`, `VolumeBusy`, `StaleGeneration`,
-    `PackError`, `VolumeTooSmall`, OSError.
+    `PackError`, `VolumeTooSmall`, `BlocksNotThere`, OSError.
     """
     claims.require_scope("write")
     claims.require_volume(target.volume)
@@ -46,7 +47,7 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
         waited += time.monotonic() - asked
         return got
 
-    reader = PackReader(readinto, scratch)
+    reader = PackReader(readinto, scratch, copies=True)
     header = reader.header
     claims.require_migration(header.migration)
     named = [disk.volume for disk in header.disks]
@@ -61,6 +62,8 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
         volumes.writing(target.volume) as writer,
     ):
         written = writer.take(reader, turn)
+    if written.missing:
+        raise BlocksNotThere(target.volume, written.missing)
     # So that the sender can tell a slow link, where compressing helps, from a slow volume.
     busy = time.monotonic() - began - waited
     return {"blocks": written.blocks, "bytes": written.bytes, "wire_bytes": body.taken, "busy_seconds": round(busy, 6)}
