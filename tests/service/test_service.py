@@ -69,10 +69,12 @@ class Harness:
         self.server = make_server(app, identity)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
         self.thread.start()
+        self._clients: list[ServiceClient] = []
         self.client = self.client_with(SECRET)
 
     def client_with(self, token: str) -> ServiceClient:
-        return ServiceClient(self.url, token, self.fingerprint)
+        self._clients.append(ServiceClient(self.url, token, self.fingerprint))
+        return self._clients[-1]
 
     def foreign(self) -> None:
         raise Foreign("It is elsewhere.")
@@ -97,7 +99,9 @@ class Harness:
         return job
 
     def close(self) -> None:
-        self.client.close()
+        # While a connection is open, the server waits at its end for the other side to say that it leaves.
+        for client in self._clients:
+            client.close()
         self.server.should_exit = True
         self.thread.join()
         self.runner.stop()

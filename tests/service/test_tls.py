@@ -114,7 +114,8 @@ def test_a_fingerprint_is_taken_as_people_write_it(harness: Harness) -> None:
     digits = harness.fingerprint
     colons = ":".join(digits[at : at + 2] for at in range(0, 64, 2)).upper()
     for text in (digits.upper(), f" {digits}\n", colons, f"sha256 Fingerprint={colons}"):
-        assert ServiceClient(harness.url, SECRET, text).jobs() == []
+        with ServiceClient(harness.url, SECRET, text) as client:
+            assert client.jobs() == []
 
 
 @pytest.mark.parametrize("text", ["", "7" * 63, "7" * 65, "g" * 64, "SHA256"])
@@ -193,7 +194,8 @@ def test_an_agent_says_its_fingerprint_and_refuses_a_damaged_key(tmp_path: Path)
     try:
         assert service.url.startswith("https://")
         first = service.fingerprint
-        assert service.client(SECRET).get("/v1/disks") == []
+        with service.client(SECRET) as client:
+            assert client.get("/v1/disks") == []
         service.stop()
         service.start()
         assert service.fingerprint == first
@@ -212,7 +214,8 @@ def test_plaintext_has_to_be_asked_for_and_is_loud(tmp_path: Path) -> None:
     service = Service("agent", tmp_path, *state, "--plaintext")
     try:
         assert service.url.startswith("http://") and service.fingerprint == ""
-        assert ServiceClient(service.url, SECRET).get("/v1/disks") == []
+        with service.client(SECRET) as client:
+            assert client.get("/v1/disks") == []
         assert "PLAINTEXT: whoever can read this network can read the disks" in service.log()
     finally:
         service.stop()

@@ -47,8 +47,8 @@ def check_caller(sent: Mapping[str, str], service: str) -> None:
     text = sent.get(_API_HEADER)
     if text is None:
         return
-    if not text.isdecimal():
-        raise InvalidRequest(f"The header {_API_HEADER} is {text[:20]!r}, not a number.", "Leave it out.")
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidRequest(f"The header {_API_HEADER} is {text[:20]!r}, not a version of it.", "Leave it out.")
     if not OLDEST_API <= int(text) <= API:
         raise VersionMismatch(
             f"Wavelift {sent.get(_VERSION_HEADER, 'of an unknown version')} (API {text})",
