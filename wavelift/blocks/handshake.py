@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wavelift.blocks.errors import SinkError
-from wavelift.blocks.pack_layout import VERSION, Codec
+from wavelift.blocks.pack_layout import VERSION, VERSIONS, Codec
 
 
 class FormatMismatch(SinkError):
@@ -22,7 +22,7 @@ class FormatMismatch(SinkError):
 
 def readable() -> dict[str, Any]:
     """What this version reads, for the health of a gateway."""
-    return {"versions": [VERSION], "codecs": [codec.name.lower() for codec in Codec]}
+    return {"versions": list(VERSIONS), "codecs": [codec.name.lower() for codec in Codec]}
 
 
 def require_reader(reads: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ def require_reader(reads: Mapping[str, Any]) -> None:
         return
     newer = versions and min(versions) > VERSION
     raise FormatMismatch(
-        f"packs of version {VERSION} with {', '.join(sorted(ours))}",
+        f"packs up to version {VERSION} with {', '.join(sorted(ours))}",
         f"version {', '.join(map(str, versions)) or 'unknown'} with {', '.join(map(str, codecs)) or 'unknown codecs'}",
         "agent" if newer else "gateway",
     )
