@@ -19,14 +19,14 @@ def in_force(limits: Limits, migration: str) -> list[int | None]:
 def test_a_request_goes_before_a_job_until_it_is_taken_back(tmp_path: Path) -> None:
     limits = Limits(tmp_path / "limits.json")
     limits.order("web", SLOW)
-    assert in_force(limits, "web") == [64_000, None] and limits.about("web")["set_by"] == "job"
+    assert in_force(limits, "web") == [64_000, None] and limits.about("web").set_by == "job"
     limits.set("web", FAST)
     limits.order("web", SLOW)
-    assert in_force(limits, "web") == [50_000_000, None] and limits.about("web")["set_by"] == "request"
+    assert in_force(limits, "web") == [50_000_000, None] and limits.about("web").set_by == "request"
     limits.set("web", None)
     assert in_force(limits, "web") == [64_000, None]
     limits.order("web", None)
-    assert in_force(limits, "web") == [None, None] and limits.about("web")["set_by"] is None
+    assert in_force(limits, "web") == [None, None] and limits.about("web").set_by is None
 
 
 def test_what_was_set_outlives_a_restart_and_what_jobs_carry_comes_with_them(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from wavelift.blocks.digest import BLOCK, digests
 from wavelift.blocks.pack import END_SIZE, PackDisk, PackHeader, PackWriter
 from wavelift.blocks.readback import read_root
+from wavelift.blocks.throttle import Throttle
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
 from wavelift.gateway.readbacks import ReadBacks
@@ -62,8 +63,9 @@ class Gateway:
         self.link = self.devices / "virtio-v1"
         self.link.symlink_to(self.volume)
         self.volumes = Volumes(self.devices)
+        self.throttle = Throttle()
         identity = service_identity(folder)
-        self.data = DataServer(listen("127.0.0.1:0"), self.volumes, KEY, identity)
+        self.data = DataServer(listen("127.0.0.1:0"), self.volumes, self.throttle, KEY, identity)
         self.data.start()
         self.tls = pinned_context(identity.fingerprint)
         self.connection = self.connect()

@@ -13,6 +13,7 @@ from wavelift.agent.repair import Repairer, RepairSpec
 from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.errors import BlockError
+from wavelift.blocks.limits import LimitAnswer, Limits, MigrationLimitAnswer, SetLimit
 from wavelift.service.errors import InvalidRequest, NotFound, explain
 from wavelift.service.jobs import JobStore
 from wavelift.service.rest import bearer, build_app, shared_secret
@@ -23,8 +24,8 @@ from wavelift.sources.together import Described, Hosted
 SECTOR_SIZE = 512
 
 
-def make_runner(state: Path, sources: Mapping[str, Source], connections: int) -> JobRunner:
-    replicator = Replicator(state, sources, connections)
+def make_runner(state: Path, sources: Mapping[str, Source], limits: Limits, connections: int) -> JobRunner:
+    replicator = Replicator(state, sources, limits, connections)
     kinds: list[JobKind[Any]] = [
         JobKind("replicate", ReplicateSpec, replicator.run),
         JobKind("repair", RepairSpec, Repairer(state, replicator).run),
@@ -32,7 +33,7 @@ def make_runner(state: Path, sources: Mapping[str, Source], connections: int) ->
     return JobRunner(JobStore(state / "jobs.db"), kinds)
 
 
-def make_app(state: Path, sources: Mapping[str, Source], runner: JobRunner, secret: str) -> FastAPI:
+def make_app(state: Path, sources: Mapping[str, Source], limits: Limits, runner: JobRunner, secret: str) -> FastAPI:
     check = shared_secret(secret)
     app = build_app("agent", runner, check)
     guard = [Depends(bearer(check))]
@@ -63,7 +64,26 @@ def make_app(state: Path, sources: Mapping[str, Source], runner: JobRunner, secr
         committed = known.committed()
         left: list[dict[str, str]] = [] if committed is None else _forget(sources, list(committed.volumes))
         known.forget()
+        limits.forget(migration)
         return {"migration": migration, "forgotten_jobs": len(keys), "left": left}
+
+    @app.get("/v1/limits", summary="The limit of all that the agent sends", dependencies=guard)
+    def limit() -> LimitAnswer:
+        return limits.about_all()
+
+    @app.put("/v1/limits", summary="Limit all that the agent sends", dependencies=guard)
+    def set_limit(wanted: SetLimit) -> LimitAnswer:
+        limits.set_all(wanted.bandwidth)
+        return limits.about_all()
+
+    @app.get("/v1/migrations/{migration}/limits", summary="The limit of a migration", dependencies=guard)
+    def limit_of(migration: str) -> MigrationLimitAnswer:
+        return limits.about(_name(migration))
+
+    @app.put("/v1/migrations/{migration}/limits", summary="Limit a migration", dependencies=guard)
+    def set_limit_of(migration: str, wanted: SetLimit) -> MigrationLimitAnswer:
+        limits.set(_name(migration), wanted.bandwidth)
+        return limits.about(migration)
 
     return app
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wavelift.agent.app import make_app, make_runner
 from wavelift.agent.replicate import NAME
+from wavelift.blocks.limits import Limits
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.server import add_plaintext, configure_logging, listen, read_secret, serve
 from wavelift.service.tls import service_identity
@@ -42,10 +43,11 @@ def run(args: argparse.Namespace) -> int:
     # What a killed agent left on a host costs it space until it is taken down: so at once.
     recover_all(sources.values())
     identity = None if args.plaintext else service_identity(args.state)
+    limits = Limits(args.state / "limits.json")
     server = listen(args.listen)
-    runner = make_runner(args.state, sources, args.connections)
+    runner = make_runner(args.state, sources, limits, args.connections)
     runner.start()
-    return serve("agent", make_app(args.state, sources, runner, secret), server, runner.stop, identity)
+    return serve("agent", make_app(args.state, sources, limits, runner, secret), server, runner.stop, identity)
 
 
 def parse_disks(values: list[str], scratch: Path) -> dict[str, Source]:

@@ -124,7 +124,7 @@ class Repairer:
                 work=ranges(
                     [(start, end, False) for start, end in damages[index].ranges], sources[index].size, Intervals()
                 ),
-                open_sink=sinks_of(context, index),
+                open_sink=sinks_of(context, index, self._replicator.limits),
                 pack_bytes=spec.disks[index].sink.max_pack_bytes,
             )
             for index in usable

@@ -11,8 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wavelift.agent.limited import LimitedWatch, flow_of
 from wavelift.agent.replication import Order, Target, replicate
+from wavelift.blocks.bandwidth import AnyBandwidth
 from wavelift.blocks.descriptor import SinkDescriptor
+from wavelift.blocks.limits import Limits
 from wavelift.blocks.sink import Sink, open_sink
 from wavelift.service.errors import InvalidRequest, WaveliftError
 from wavelift.service.runner import JobContext
@@ -36,6 +39,7 @@ class ReplicateSpec(BaseModel):
     migration: Name
     generation: int = Field(ge=1)
     base: int | None = Field(default=None, ge=1)
+    bandwidth: AnyBandwidth | None = None
     disks: list[ReplicateDisk] = Field(min_length=1, max_length=64)
 
 
@@ -47,10 +51,11 @@ class DiskNotFound(WaveliftError):
 class Replicator:
     """Runs replicate jobs over the agent's sources; one at a time per migration."""
 
-    def __init__(self, state: Path, sources: Mapping[str, Source], connections: int = 4) -> None:
+    def __init__(self, state: Path, sources: Mapping[str, Source], limits: Limits, connections: int = 4) -> None:
         self._state = state
         self._sources = sources
         self._connections = connections
+        self.limits = limits
         self._busy: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def run(self, context: JobContext[ReplicateSpec]) -> dict[str, Any]:
@@ -64,13 +69,13 @@ class Replicator:
                     wanted.disk,
                     self.find(wanted.disk),
                     wanted.sink.volume,
-                    sinks_of(context, index),
+                    sinks_of(context, index, self.limits),
                     wanted.sink.max_pack_bytes,
                 )
                 for index, wanted in enumerate(spec.disks)
             ]
             order = Order(spec.migration, spec.generation, spec.base, targets, self._connections)
-            return replicate(self._state, order, context)
+            return replicate(self._state, order, LimitedWatch(context, self.limits))
 
     @contextmanager
     def turn(self, migration: str, context: JobContext[Any]) -> Iterator[None]:
@@ -95,7 +100,7 @@ class Replicator:
         return source
 
 
-def sinks_of(context: JobContext[Any], index: int) -> Callable[[], Sink]:
+def sinks_of(context: JobContext[Any], index: int, limits: Limits) -> Callable[[], Sink]:
     """Opens sinks for the disk of that index in the job's spec."""
     # Asked before each pack: a resubmission of the job renews the token.
-    return lambda: open_sink(lambda: context.spec.disks[index].sink, context.stop)
+    return lambda: open_sink(lambda: context.spec.disks[index].sink, context.stop, flow=flow_of(context, limits))

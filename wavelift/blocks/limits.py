@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -33,6 +34,20 @@ class SetLimit(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     bandwidth: AnyBandwidth | None
+
+
+class LimitAnswer(BaseModel):
+    """A limit as it was given, what of it is in force (bytes per second, 0 paused, null none) and until when."""
+
+    bandwidth: Bandwidth | None
+    limit: int | None
+    until: datetime | None
+
+
+class MigrationLimitAnswer(LimitAnswer):
+    """`set_by` a PUT here or a job; null where nobody limits the migration."""
+
+    set_by: Literal["request", "job"] | None
 
 
 class _File(BaseModel):
@@ -83,14 +98,16 @@ class Limits:
         self.order(migration, None)
         self.set(migration, None)
 
-    def about_all(self) -> dict[str, Any]:
+    def about_all(self) -> LimitAnswer:
         with self._lock:
-            return _about(self._set.all, self.all)
+            now = self.all.now()
+            return LimitAnswer(bandwidth=self._set.all, limit=now.limit, until=now.until)
 
-    def about(self, migration: str) -> dict[str, Any]:
+    def about(self, migration: str) -> MigrationLimitAnswer:
         with self._lock:
             bandwidth, set_by = self._in_force(migration)
-            return {**_about(bandwidth, self._throttles[migration]), "set_by": set_by}
+            now = self._throttles[migration].now()
+            return MigrationLimitAnswer(bandwidth=bandwidth, limit=now.limit, until=now.until, set_by=set_by)
 
     def _in_force(self, migration: str) -> tuple[Bandwidth | None, Literal["request", "job"] | None]:
         if migration in self._set.migrations:
@@ -107,15 +124,6 @@ class Limits:
     def _keep(self, limits: _File) -> None:
         write_durably(self._path, limits.model_dump_json().encode())
         self._set = limits
-
-
-def _about(bandwidth: Bandwidth | None, throttle: Throttle) -> dict[str, Any]:
-    now = throttle.now()
-    return {
-        "bandwidth": None if bandwidth is None else bandwidth.model_dump(mode="json"),
-        "limit": now.limit,
-        "until": None if now.until is None else now.until.isoformat(),
-    }
 
 
 def _read(path: Path) -> _File:

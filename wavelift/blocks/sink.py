@@ -14,6 +14,8 @@ from urllib.parse import quote, urlsplit
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.errors import BlocksNotThere, SinkError, SinkUnauthorized, SinkUnreachable, WrongGateway
 from wavelift.blocks.handshake import require_reader
+from wavelift.blocks.throttle import Flow, Stopped
+from wavelift.blocks.wire import abandon, send
 from wavelift.pinning import WrongCertificate, pinned_context
 
 GIVE_UP_SECONDS = 120.0
@@ -53,20 +55,30 @@ class GatewaySink:
 
     takes_copies = True
 
-    def __init__(self, descriptor: Credential, stop: threading.Event, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
+    def __init__(
+        self,
+        descriptor: Credential,
+        stop: threading.Event,
+        give_up_seconds: float = GIVE_UP_SECONDS,
+        flow: Flow | None = None,
+    ) -> None:
         self._descriptor = descriptor
         self._stop = stop
         self._give_up = give_up_seconds
+        self._flow = flow or Flow("")
         self._connection: http.client.HTTPConnection | None = None
 
     def put(self, sequence: int, pack: memoryview) -> Receipt:
-        deadline = time.monotonic() + self._give_up
+        deadline: float | None = None
         pause = FIRST_PAUSE_SECONDS
         corrupt = 0
         while True:
             descriptor = self._descriptor()
             try:
                 status, body = self._try(descriptor, sequence, pack)
+            except Stopped:
+                self._abandon()
+                raise
             except WrongCertificate as error:
                 self.close()
                 raise WrongGateway(descriptor.url, error.pinned, error.shown) from None
@@ -87,7 +99,10 @@ class GatewaySink:
                 again = status >= 500 or (status == 401 and renewed) or 0 < corrupt < CORRUPT_TRIES
                 if not again:
                     raise failure
-            if time.monotonic() + pause > deadline or self._stop.wait(pause):
+            # From the first failure on, and not counting what a limit held back: that is nobody's failure.
+            elapsed = time.monotonic() - self._flow.held_seconds
+            deadline = elapsed + self._give_up if deadline is None else deadline
+            if elapsed + pause > deadline or self._stop.wait(pause):
                 raise failure
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
@@ -95,6 +110,11 @@ class GatewaySink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _abandon(self) -> None:
+        if self._connection is not None and self._connection.sock is not None:
+            abandon(self._connection.sock)
+        self.close()
 
     def _try(self, descriptor: SinkDescriptor, sequence: int, pack: memoryview) -> tuple[int, dict[str, Any]]:
         if self._connection is None:
@@ -105,7 +125,8 @@ class GatewaySink:
             "Content-Type": "application/octet-stream",
             "Content-Length": str(len(pack)),
         }
-        self._connection.request("PUT", path, body=pack, headers=headers)
+        self._connection.request("PUT", path, headers=headers)
+        send(self._connection.sock, pack, self._flow, REPLY_SECONDS)
         return answer_of(self._connection.getresponse())
 
 
@@ -113,15 +134,17 @@ def open_sink(
     descriptor: SinkDescriptor | Credential,
     stop: threading.Event | None = None,
     give_up_seconds: float = GIVE_UP_SECONDS,
+    flow: Flow | None = None,
 ) -> Sink:
     """A sink for one worker. A callable is asked before each pack, so that a renewed token is used.
 
-    `stop` ends the pauses between retries; `give_up_seconds` bounds them for one pack.
+    `stop` ends the pauses between retries; `give_up_seconds` bounds them for one pack; `flow` is its way through
+    the throttles.
     """
     if isinstance(descriptor, SinkDescriptor):
         fixed = descriptor
-        return GatewaySink(lambda: fixed, stop or threading.Event(), give_up_seconds)
-    return GatewaySink(descriptor, stop or threading.Event(), give_up_seconds)
+        return GatewaySink(lambda: fixed, stop or threading.Event(), give_up_seconds, flow)
+    return GatewaySink(descriptor, stop or threading.Event(), give_up_seconds, flow)
 
 
 def _connect(descriptor: SinkDescriptor) -> http.client.HTTPConnection:

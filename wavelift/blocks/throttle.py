@@ -131,13 +131,13 @@ class Throttle:
             self._look_at = seconds + LOOK_SECONDS
 
 
-class Meter:
+class Flow:
     """One sender's way through all the throttles above it, in its lane."""
 
     def __init__(
         self, lane: str, throttles: Sequence[Throttle] = (), stopped: Callable[[], bool] = lambda: False
     ) -> None:
-        self._lane = lane
+        self.lane = lane
         self._throttles = throttles
         self._stopped = stopped
         self.held_seconds = 0.0
@@ -150,7 +150,7 @@ class Meter:
         count = min(wanted, *chunks)
         began = time.monotonic()
         for throttle in self._throttles:
-            throttle.take(self._lane, count, self._stopped)
+            throttle.take(self.lane, count, self._stopped)
         self.held_seconds += time.monotonic() - began
         return count
 

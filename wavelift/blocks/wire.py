@@ -9,7 +9,7 @@ import termios
 import time
 
 from wavelift.blocks.bucket import LARGEST_CHUNK
-from wavelift.blocks.throttle import Meter
+from wavelift.blocks.throttle import Flow
 
 # How soon a stop is heard while the socket takes nothing.
 SLICE_SECONDS = 0.5
@@ -17,17 +17,17 @@ SLICE_SECONDS = 0.5
 ABANDON_SECONDS = 10.0
 
 
-def send(sock: socket.socket, data: memoryview, meter: Meter, stall_seconds: float) -> None:
+def send(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds: float) -> None:
     """Send all of it, plain or over TLS. Raises `Stopped`, OSError; TimeoutError when nothing moved for so long."""
     timeout = sock.gettimeout()
     sock.settimeout(min(SLICE_SECONDS, stall_seconds))
     try:
         at = 0
         while at < len(data):
-            end = at + meter.take(min(LARGEST_CHUNK, len(data) - at))
+            end = at + flow.take(min(LARGEST_CHUNK, len(data) - at))
             while at < end:
                 # After a timeout TLS wants the very same bytes again.
-                at += _send_some(sock, data[at:end], meter, stall_seconds)
+                at += _send_some(sock, data[at:end], flow, stall_seconds)
     finally:
         sock.settimeout(timeout)
 
@@ -46,13 +46,13 @@ def abandon(sock: socket.socket) -> None:
         sock.close()
 
 
-def _send_some(sock: socket.socket, data: memoryview, meter: Meter, stall_seconds: float) -> int:
+def _send_some(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds: float) -> int:
     since, unread = time.monotonic(), 0
     while True:
         try:
             return sock.send(data)
         except TimeoutError:
-            meter.check()
+            flow.check()
             if time.monotonic() - since < stall_seconds:
                 continue
             # A gateway with a limit of its own sends an interim answer now and then; it stays unread for now.

@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Response
 
 from wavelift.blocks.blockmap import DiskMap, encode_index, segments_of
 from wavelift.blocks.handshake import readable
+from wavelift.blocks.limits import LimitAnswer, Limits, SetLimit
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
 from wavelift.gateway.readbacks import ReadBacks
@@ -44,7 +45,9 @@ def admit(claims: Claims, key: str, spec: Mapping[str, Any] | None) -> None:
             claims.require_volume(str(disk.get("volume")))
 
 
-def make_app(volumes: Volumes, readbacks: ReadBacks, runner: JobRunner, data: DataServer, key: str) -> FastAPI:
+def make_app(
+    volumes: Volumes, readbacks: ReadBacks, limits: Limits, runner: JobRunner, data: DataServer, key: str
+) -> FastAPI:
     def control(token: str) -> Claims:
         return verify(key, token, scope="control")
 
@@ -56,6 +59,15 @@ def make_app(volumes: Volumes, readbacks: ReadBacks, runner: JobRunner, data: Da
     @app.get("/v1/volumes", dependencies=[Depends(bearer(control))])
     def attached() -> list[dict[str, Any]]:
         return [{"id": volume.id, "size": volume.size, "path": str(volume.path)} for volume in volumes.all()]
+
+    @app.get("/v1/limits", summary="The limit of all that the gateway takes", dependencies=[Depends(bearer(control))])
+    def limit() -> LimitAnswer:
+        return limits.about_all()
+
+    @app.put("/v1/limits", summary="Limit all that the gateway takes", dependencies=[Depends(bearer(control))])
+    def set_limit(wanted: SetLimit) -> LimitAnswer:
+        limits.set_all(wanted.bandwidth)
+        return limits.about_all()
 
     def kept(volume: str, generation: int, claims: Claims) -> DiskMap:
         # With the write token: who may write the blocks may know what became of them.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wavelift.blocks.throttle import Meter, Throttle
+from wavelift.blocks.throttle import Flow, Throttle
 
 # Well under what a sender waits for a sign of life.
 TELL_SECONDS = 20.0
@@ -19,15 +19,13 @@ INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ThrottledBody:
-    """`length` bytes; `lane` is whom they count for where several share the limit."""
+    """`length` bytes; they count for nobody in particular until `working` says for whom."""
 
-    def __init__(
-        self, stream: io.BufferedIOBase, length: int, connection: socket.socket, throttle: Throttle, lane: str
-    ) -> None:
+    def __init__(self, stream: io.BufferedIOBase, length: int, connection: socket.socket, throttle: Throttle) -> None:
         self._stream = stream
         self._length = length
         self._connection = connection
-        self._meter = Meter(lane, [throttle], self._still_held)
+        self._flow = Flow("", [throttle], self._still_held)
         self._left = select.poll()
         self._left.register(connection, select.POLLRDHUP)
         self._told = time.monotonic()
@@ -35,8 +33,9 @@ class ThrottledBody:
         self.taken = 0
 
     @contextmanager
-    def working(self, places: threading.Semaphore) -> Iterator[None]:
+    def working(self, places: threading.Semaphore, lane: str) -> Iterator[None]:
         """Holds a place, but for the time in which bytes are waited for: slow senders keep nobody out."""
+        self._flow.lane = lane
         with places:
             self._places = places
             try:
@@ -65,7 +64,7 @@ class ThrottledBody:
         wanted = min(len(view), self._length - self.taken)
         filled = 0
         while filled < wanted:
-            count = self._meter.take(wanted - filled)
+            count = self._flow.take(wanted - filled)
             # A BufferedReader fills the whole view, large ones without a detour through its own buffer.
             got = self._stream.readinto(view[filled : filled + count])
             filled += got

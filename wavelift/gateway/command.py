@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wavelift.blocks.limits import Limits
 from wavelift.gateway.app import make_app, make_runner
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.readbacks import ReadBacks
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     volumes = Volumes(args.devices)
     readbacks = ReadBacks(args.state / "readbacks")
     same_host = args.listen.rpartition(":")[0] + ":0"
-    data = DataServer(listen(args.data_listen or same_host), volumes, key, identity)
+    limits = Limits(args.state / "limits.json")
+    data = DataServer(listen(args.data_listen or same_host), volumes, limits.all, key, identity)
     data.start()
     runner = make_runner(args.state, volumes, readbacks)
     runner.start()
@@ -49,4 +51,4 @@ def run(args: argparse.Namespace) -> int:
         data.shutdown()
         runner.stop()
 
-    return serve("gateway", make_app(volumes, readbacks, runner, data, key), server, stop, identity)
+    return serve("gateway", make_app(volumes, readbacks, limits, runner, data, key), server, stop, identity)

@@ -7,7 +7,6 @@ which costs more than checking and writing them.
 from __future__ import annotations
 
 import http.server
-import io
 import json
 import logging
 import mmap
@@ -21,6 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 from wavelift.blocks.errors import BlockError, BlocksNotThere
 from wavelift.blocks.pack import MAX_PACK, MAX_RECORD
+from wavelift.blocks.throttle import Throttle
+from wavelift.gateway.body import ThrottledBody
 from wavelift.gateway.ingest import Target, ingest
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest, NotFound, WaveliftError, explain
@@ -37,38 +38,18 @@ HANDSHAKE_SECONDS = 20.0
 _ROUTE = re.compile(r"^/v1/volumes/([^/]+)/generations/(\d{1,15})/packs/(\d{1,15})$")
 
 
-class LimitedBody:
-    """The `length` bytes of a request's body."""
-
-    def __init__(self, stream: io.BufferedIOBase, length: int) -> None:
-        self._stream = stream
-        self._length = length
-        self.taken = 0
-
-    def readinto(self, view: memoryview) -> int:
-        wanted = min(len(view), self._length - self.taken)
-        # A BufferedReader fills the whole view, large ones without a detour through its own buffer.
-        got = self._stream.readinto(view[:wanted]) if wanted else 0
-        self.taken += got
-        return got
-
-    def drain(self, scratch: mmap.mmap) -> bool:
-        """Read the rest so that the answer can be read at the other end; false when the peer left."""
-        while self.taken < self._length:
-            if self.readinto(memoryview(scratch)) == 0:
-                return False
-        return True
-
-
 class DataServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, listener: socket.socket, volumes: Volumes, key: str, identity: Identity | None) -> None:
+    def __init__(
+        self, listener: socket.socket, volumes: Volumes, throttle: Throttle, key: str, identity: Identity | None
+    ) -> None:
         super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.volumes = volumes
+        self.throttle = throttle
         self.key = key
         self._tls = None if identity is None else identity.context()
         self.packs = threading.BoundedSemaphore(PACKS_AT_ONCE)
@@ -127,9 +108,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._scratch = mmap.mmap(-1, MAX_RECORD)
 
     def do_PUT(self) -> None:
-        body: LimitedBody | None = None
+        body: ThrottledBody | None = None
         try:
-            body = LimitedBody(self.rfile, self._length())
+            body = ThrottledBody(self.rfile, self._length(), self.connection, self.server.throttle)
             answer: tuple[int, dict[str, Any]] = (200, self._take(body))
         except BlocksNotThere as error:
             answer = (error.status, error_body(error.code, error.message, error.remedy) | {"missing": error.missing})
@@ -152,13 +133,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             )
         return int(value)
 
-    def _take(self, body: LimitedBody) -> dict[str, int | float]:
+    def _take(self, body: ThrottledBody) -> dict[str, int | float]:
         claims = verify(self.server.key, bearer_of(self.headers.get("authorization")))
         found = _ROUTE.match(urlsplit(self.path).path)
         if found is None:
             raise NotFound(f"There is no {self.path} here.", "This port takes packs only.")
         target = Target(unquote(found[1]), int(found[2]), int(found[3]))
-        with self.server.packs:
+        with body.working(self.server.packs, claims.migration):
             done = ingest(self.server.volumes, claims, target, body, self._scratch)
         self.server.count_pack()
         return done

@@ -39,7 +39,7 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 }
 
 # What a resubmission may replace. A fingerprint goes with its token: a service set up anew changes both.
-CREDENTIAL_FIELDS = frozenset({"token", "password", "secret", "fingerprint"})
+REPLACEABLE_FIELDS = frozenset({"token", "password", "secret", "fingerprint", "bandwidth"})
 
 
 class Progress(BaseModel):
@@ -79,12 +79,12 @@ class JobStatus(BaseModel):
     finished: datetime | None = None
 
 
-def without_credentials(value: Any) -> Any:
-    """The same JSON value with every credential field left out, at any depth."""
+def unchanging(value: Any) -> Any:
+    """The same JSON value without what a resubmission may replace, at any depth."""
     if isinstance(value, Mapping):
-        return {k: without_credentials(v) for k, v in value.items() if k not in CREDENTIAL_FIELDS}
+        return {k: unchanging(v) for k, v in value.items() if k not in REPLACEABLE_FIELDS}
     if isinstance(value, list):
-        return [without_credentials(v) for v in value]
+        return [unchanging(v) for v in value]
     return value
 
 

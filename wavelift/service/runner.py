@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from wavelift.service.errors import Conflict, InvalidRequest, NotFound, explain
-from wavelift.service.jobs import JobError, JobState, JobStatus, JobStore, Progress, without_credentials
+from wavelift.service.jobs import JobError, JobState, JobStatus, JobStore, Progress, unchanging
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class JobRunner:
                 status = self._store.add(key, parsed)
                 self._queue.put(key)
                 return status, True
-            if without_credentials(self._store.spec(key)) != without_credentials(parsed):
+            if unchanging(self._store.spec(key)) != unchanging(parsed):
                 raise Conflict(f"Job {key!r} exists with another spec.", "Use another key, or the same spec as before.")
             self._store.replace_spec(key, parsed)
             if key in self._live:
