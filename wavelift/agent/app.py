@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from pydantic import BaseModel
 
+from wavelift.agent.metrics import figures
 from wavelift.agent.repair import Repairer, RepairSpec
 from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.errors import BlockError
 from wavelift.blocks.limits import LimitAnswer, Limits, MigrationLimitAnswer, SetLimit
+from wavelift.blocks.meter import WireMeter
 from wavelift.service.errors import InvalidRequest, NotFound, explain
-from wavelift.service.jobs import JobStore
+from wavelift.service.jobs import JobError, JobStore
 from wavelift.service.rest import bearer, build_app, shared_secret
 from wavelift.service.runner import JobKind, JobRunner
 from wavelift.sources.base import Consistency, Source
@@ -24,8 +27,41 @@ from wavelift.sources.together import Described, Hosted
 SECTOR_SIZE = 512
 
 
-def make_runner(state: Path, sources: Mapping[str, Source], limits: Limits, connections: int) -> JobRunner:
-    replicator = Replicator(state, sources, limits, connections)
+class DiskAnswer(BaseModel):
+    """A disk that is offered; with `error` in place of `size` when it cannot be used, as the others still can."""
+
+    id: str
+    kind: str
+    sector_size: int = SECTOR_SIZE
+    size: int | None = None
+    consistency: Consistency | None = None
+    error: JobError | None = None
+
+
+class CommitAnswer(BaseModel):
+    """`generation` is the last one committed, which may be a later one than was asked for."""
+
+    migration: str
+    generation: int
+
+
+class Left(BaseModel):
+    disk: str
+    error: str
+
+
+class ForgetAnswer(BaseModel):
+    """`left`: what keeps track of changes and could not be taken off a disk's host."""
+
+    migration: str
+    forgotten_jobs: int
+    left: list[Left]
+
+
+def make_runner(
+    state: Path, sources: Mapping[str, Source], limits: Limits, connections: int, wire: WireMeter
+) -> JobRunner:
+    replicator = Replicator(state, sources, limits, connections, wire)
     kinds: list[JobKind[Any]] = [
         JobKind("replicate", ReplicateSpec, replicator.run),
         JobKind("repair", RepairSpec, Repairer(state, replicator).run),
@@ -33,39 +69,45 @@ def make_runner(state: Path, sources: Mapping[str, Source], limits: Limits, conn
     return JobRunner(JobStore(state / "jobs.db"), kinds)
 
 
-def make_app(state: Path, sources: Mapping[str, Source], limits: Limits, runner: JobRunner, secret: str) -> FastAPI:
+def make_app(
+    state: Path, sources: Mapping[str, Source], limits: Limits, runner: JobRunner, secret: str, wire: WireMeter
+) -> FastAPI:
     check = shared_secret(secret)
-    app = build_app("agent", runner, check)
+    app = build_app("agent", runner, check, metrics=lambda: figures(state, wire))
     guard = [Depends(bearer(check))]
 
-    @app.get("/v1/disks", dependencies=guard)
-    def disks() -> list[dict[str, Any]]:
+    @app.get("/v1/disks", summary="The disks on offer", dependencies=guard, response_model_exclude_none=True)
+    def disks() -> list[DiskAnswer]:
         return [_about(name, source) for name, source in sorted(sources.items())]
 
-    @app.post("/v1/migrations/{migration}/generations/{generation}/commit", dependencies=guard)
-    def commit(migration: str, generation: int) -> dict[str, Any]:
+    @app.post(
+        "/v1/migrations/{migration}/generations/{generation}/commit",
+        summary="Make a verified generation the base of the next",
+        dependencies=guard,
+    )
+    def commit(migration: str, generation: int) -> CommitAnswer:
         done = MigrationState(state, _name(migration)).commit(generation)
-        return {"migration": migration, "generation": done.generation}
+        return CommitAnswer(migration=migration, generation=done.generation)
 
-    @app.get("/v1/migrations/{migration}", dependencies=guard)
-    def committed(migration: str) -> dict[str, Any]:
+    @app.get("/v1/migrations/{migration}", summary="The last committed generation", dependencies=guard)
+    def committed(migration: str) -> CommitAnswer:
         known = MigrationState(state, _name(migration)).committed()
         if known is None:
             raise NotFound(
                 f"No generation of {migration!r} was committed here.", "Replicate one, verify and commit it."
             )
-        return {"migration": migration, "generation": known.generation}
+        return CommitAnswer(migration=migration, generation=known.generation)
 
-    @app.delete("/v1/migrations/{migration}", dependencies=guard)
-    def forget(migration: str) -> dict[str, Any]:
+    @app.delete("/v1/migrations/{migration}", summary="Forget a migration and its jobs", dependencies=guard)
+    def forget(migration: str) -> ForgetAnswer:
         keys = [job.key for job in runner.all() if runner.spec(job.key).get("migration") == migration]
         runner.forget(keys)
         known = MigrationState(state, _name(migration))
         committed = known.committed()
-        left: list[dict[str, str]] = [] if committed is None else _forget(sources, list(committed.volumes))
+        left = [] if committed is None else _forget(sources, list(committed.volumes))
         known.forget()
         limits.forget(migration)
-        return {"migration": migration, "forgotten_jobs": len(keys), "left": left}
+        return ForgetAnswer(migration=migration, forgotten_jobs=len(keys), left=left)
 
     @app.get("/v1/limits", summary="The limit of all that the agent sends", dependencies=guard)
     def limit() -> LimitAnswer:
@@ -88,28 +130,26 @@ def make_app(state: Path, sources: Mapping[str, Source], limits: Limits, runner:
     return app
 
 
-def _forget(sources: Mapping[str, Source], disks: list[str]) -> list[dict[str, str]]:
+def _forget(sources: Mapping[str, Source], disks: list[str]) -> list[Left]:
     """Take the trackers off the hosts; what stayed there, and why."""
-    left: list[dict[str, str]] = []
+    left: list[Left] = []
     for disk in disks:
         source = sources.get(disk)
         if isinstance(source, Hosted):
             try:
                 source.forget()
             except (BlockError, OSError) as error:
-                left.append({"disk": disk, "error": explain(error)[1]})
+                left.append(Left(disk=disk, error=explain(error)[1]))
     return left
 
 
-def _about(name: str, source: Source) -> dict[str, Any]:
-    """One disk of the list; with `error` in place of `size` when it cannot be used, as the others still can."""
-    about: dict[str, Any] = {"id": name, "sector_size": SECTOR_SIZE, "kind": source.kind}
+def _about(name: str, source: Source) -> DiskAnswer:
     try:
         size, consistency = _look(source)
     except (BlockError, OSError) as error:
         code, message, remedy = explain(error)
-        return {**about, "error": {"code": code, "message": message, "remedy": remedy}}
-    return {**about, "size": size, "consistency": consistency}
+        return DiskAnswer(id=name, kind=source.kind, error=JobError(code=code, message=message, remedy=remedy))
+    return DiskAnswer(id=name, kind=source.kind, size=size, consistency=consistency)
 
 
 def _look(source: Source) -> tuple[int, Consistency]:

@@ -9,8 +9,11 @@ from pathlib import Path
 from wavelift.agent.app import make_app, make_runner
 from wavelift.agent.replicate import NAME
 from wavelift.blocks.limits import Limits
+from wavelift.blocks.meter import WireMeter
 from wavelift.service.errors import InvalidRequest
-from wavelift.service.server import add_plaintext, configure_logging, listen, read_secret, serve
+from wavelift.service.limits import add_limits, apply_limits
+from wavelift.service.logs import add_log_format, configure_logging
+from wavelift.service.server import add_plaintext, listen, read_secret, serve
 from wavelift.service.tls import service_identity
 from wavelift.sources.base import Source
 from wavelift.sources.choose import Guests, source_for
@@ -32,11 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--connections", type=int, default=4, metavar="N", help="to the gateway, per job")
     add_plaintext(parser)
+    add_limits(parser)
+    add_log_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises `InvalidRequest` for unusable arguments, OSError."""
-    configure_logging()
+    configure_logging(args.log_format)
+    apply_limits(args.full_priority, args.max_memory)
     sources = parse_disks(args.disk, args.state / "scratch")
     secret = read_secret(args.token_file)
     args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -45,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
     identity = None if args.plaintext else service_identity(args.state)
     limits = Limits(args.state / "limits.json")
     server = listen(args.listen)
-    runner = make_runner(args.state, sources, limits, args.connections)
+    wire = WireMeter()
+    runner = make_runner(args.state, sources, limits, args.connections, wire)
     runner.start()
-    return serve("agent", make_app(args.state, sources, limits, runner, secret), server, runner.stop, identity)
+    return serve("agent", make_app(args.state, sources, limits, runner, secret, wire), server, runner.stop, identity)
 
 
 def parse_disks(values: list[str], scratch: Path) -> dict[str, Source]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from wavelift.blocks.blockmap import WorkTable, write_durably, write_whole
 from wavelift.blocks.copy import Ack
+from wavelift.blocks.digest import BLOCK, DIGEST
 from wavelift.blocks.plan import Intervals
 
 COMPACT_AFTER_LINES = 4096
@@ -34,6 +35,7 @@ class DiskTally:
     sent_bytes: int = 0
     wire_bytes: int = 0
     changed_bytes: int = 0
+    read_bytes: int = 0
     moved_bytes: int = 0
 
     def add(self, line: dict[str, Any]) -> None:
@@ -42,6 +44,7 @@ class DiskTally:
         self.sent_bytes += line["sent"]
         self.wire_bytes += line["wire"]
         self.changed_bytes += line["changed"]
+        self.read_bytes += line["read"]
         self.moved_bytes += line["moved"]
 
 
@@ -129,6 +132,7 @@ class Journal:
                 "sent": tally.sent_bytes,
                 "wire": tally.wire_bytes,
                 "changed": tally.changed_bytes,
+                "read": tally.read_bytes,
                 "moved": tally.moved_bytes,
             }
             for disk, tally in enumerate(self.tallies)
@@ -149,6 +153,8 @@ def _line_of(ack: Ack) -> dict[str, Any]:
         "sent": ack.sent_bytes,
         "wire": ack.wire_bytes,
         "changed": ack.changed_bytes,
+        # What was read was digested, in whole blocks; the disk's last one may be shorter.
+        "read": min(ack.covered, sum(len(table) for _, table in ack.tables) // DIGEST * BLOCK),
         "moved": ack.moved_bytes,
     }
 

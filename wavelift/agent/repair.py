@@ -124,7 +124,7 @@ class Repairer:
                 work=ranges(
                     [(start, end, False) for start, end in damages[index].ranges], sources[index].size, Intervals()
                 ),
-                open_sink=sinks_of(context, index, self._replicator.limits),
+                open_sink=sinks_of(context, index, self._replicator.wire, self._replicator.limits),
                 pack_bytes=spec.disks[index].sink.max_pack_bytes,
             )
             for index in usable
@@ -137,7 +137,8 @@ class Repairer:
         def check() -> None:
             context.check()
             done = sum(damage.repaired.total for damage in damages)
-            context.progress(total=total, done=done, wire=sum(damage.wire_bytes for damage in damages))
+            wire = sum(damage.wire_bytes for damage in damages)
+            context.progress(total=total, done=done, wire=wire, read=done, written=done)
 
         if disks:
             # One worker: what it sends is little, and `acknowledge` then needs no lock.

@@ -16,6 +16,7 @@ from wavelift.agent.replication import Order, Target, replicate
 from wavelift.blocks.bandwidth import AnyBandwidth
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.limits import Limits
+from wavelift.blocks.meter import WireMeter
 from wavelift.blocks.sink import Sink, open_sink
 from wavelift.service.errors import InvalidRequest, WaveliftError
 from wavelift.service.runner import JobContext
@@ -51,7 +52,10 @@ class DiskNotFound(WaveliftError):
 class Replicator:
     """Runs replicate jobs over the agent's sources; one at a time per migration."""
 
-    def __init__(self, state: Path, sources: Mapping[str, Source], limits: Limits, connections: int = 4) -> None:
+    def __init__(
+        self, state: Path, sources: Mapping[str, Source], limits: Limits, connections: int, wire: WireMeter
+    ) -> None:
+        self.wire = wire
         self._state = state
         self._sources = sources
         self._connections = connections
@@ -69,7 +73,7 @@ class Replicator:
                     wanted.disk,
                     self.find(wanted.disk),
                     wanted.sink.volume,
-                    sinks_of(context, index, self.limits),
+                    sinks_of(context, index, self.wire, self.limits),
                     wanted.sink.max_pack_bytes,
                 )
                 for index, wanted in enumerate(spec.disks)
@@ -100,7 +104,9 @@ class Replicator:
         return source
 
 
-def sinks_of(context: JobContext[Any], index: int, limits: Limits) -> Callable[[], Sink]:
+def sinks_of(context: JobContext[Any], index: int, wire: WireMeter, limits: Limits) -> Callable[[], Sink]:
     """Opens sinks for the disk of that index in the job's spec."""
     # Asked before each pack: a resubmission of the job renews the token.
-    return lambda: open_sink(lambda: context.spec.disks[index].sink, context.stop, flow=flow_of(context, limits))
+    return lambda: open_sink(
+        lambda: context.spec.disks[index].sink, context.stop, meter=wire, flow=flow_of(context, limits)
+    )

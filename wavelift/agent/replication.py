@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from wavelift.agent.bases import BaseChoice
 from wavelift.agent.doubts import with_doubts
-from wavelift.agent.journal import Journal
+from wavelift.agent.journal import DiskTally, Journal
 from wavelift.agent.state import MigrationState
 from wavelift.agent.tracker import dirty, noting_zeroes, take_over
 from wavelift.blocks.blockmap import WorkTable, generation_root
@@ -55,8 +55,10 @@ class Watch(Protocol):
     def check(self) -> None:
         """May raise; what is under way is delivered first."""
 
-    def progress(self, *, total: int, done: int, wire: int = 0) -> None:
-        """In bytes."""
+    def progress(
+        self, *, total: int, done: int, wire: int = 0, read: int = 0, skipped: int = 0, written: int = 0
+    ) -> None:
+        """In bytes: of the disks, of packs sent, and of what is done what was read, what was not, what was written."""
 
 
 def replicate(state: Path, order: Order, watch: Watch) -> dict[str, Any]:
@@ -126,9 +128,7 @@ class _Replication:
 
         def check() -> None:
             watch.check()
-            done = sum(tally.done.total for tally in journal.tallies)
-            wire = sum(tally.wire_bytes for tally in journal.tallies)
-            watch.progress(total=total, done=done, wire=wire)
+            _report(watch, total, sum(tally.done.total for tally in journal.tallies), journal.tallies)
 
         disks = [
             CopyDisk(
@@ -180,11 +180,22 @@ class _Replication:
             "notes": choice.notes,
         }
         total = sum(source.size for source in sources)
-        wire = sum(tally.wire_bytes for tally in journal.tallies)
-        self._watch.progress(total=total, done=total, wire=wire)
+        _report(self._watch, total, total, journal.tallies)
         tokens = dict(zip(self._volumes, choice.about["tokens"], strict=True))
         self._state.finished(order.generation, result, self._volumes, tokens)
         return result
+
+
+def _report(watch: Watch, total: int, done: int, tallies: Sequence[DiskTally]) -> None:
+    read = sum(tally.read_bytes for tally in tallies)
+    watch.progress(
+        total=total,
+        done=done,
+        wire=sum(tally.wire_bytes for tally in tallies),
+        read=read,
+        skipped=done - read,
+        written=sum(tally.changed_bytes for tally in tallies),
+    )
 
 
 def _work(source: PointInTime, choice: BaseChoice, disk: str, done: Intervals, table: WorkTable) -> Iterator[Range]:

@@ -53,6 +53,10 @@ class MigrationState:
         doubts = {disk: [(start, end) for start, end in found] for disk, found in raw.get("doubts", {}).items()}
         return Committed(int(raw["generation"]), dict(raw["volumes"]), dict(raw.get("tokens", {})), doubts)
 
+    def committed_at(self) -> float:
+        """When the last commit was, in seconds since the epoch. Raises OSError without one."""
+        return self._committed.stat().st_mtime
+
     def touched(self) -> list[int]:
         """Generations that were begun and not committed: the volumes may hold parts of them."""
         committed = self.committed()

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.errors import BlocksNotThere, SinkError, SinkUnauthorized, SinkUnreachable, WrongGateway
 from wavelift.blocks.handshake import require_reader
+from wavelift.blocks.meter import WireMeter
 from wavelift.blocks.throttle import Flow, Stopped
 from wavelift.blocks.wire import abandon, send
 from wavelift.pinning import WrongCertificate, pinned_context
@@ -60,12 +61,14 @@ class GatewaySink:
         descriptor: Credential,
         stop: threading.Event,
         give_up_seconds: float = GIVE_UP_SECONDS,
+        meter: WireMeter | None = None,
         flow: Flow | None = None,
     ) -> None:
         self._descriptor = descriptor
         self._stop = stop
         self._give_up = give_up_seconds
         self._flow = flow or Flow("")
+        self._meter = meter or WireMeter()
         self._connection: http.client.HTTPConnection | None = None
 
     def put(self, sequence: int, pack: memoryview) -> Receipt:
@@ -88,12 +91,15 @@ class GatewaySink:
                     f"The gateway at {descriptor.url} cannot be reached: {type(error).__name__} {error}.",
                     "Check that it runs; the copy goes on from here when it is submitted again.",
                 )
+                self._meter.failed(failure.code)
             else:
                 if status == 200:
+                    self._meter.delivered()
                     return Receipt(
                         int(body["blocks"]), int(body["bytes"]), int(body["wire_bytes"]), float(body["busy_seconds"])
                     )
                 failure = refusal(descriptor, status, body)
+                self._meter.failed(failure.code)
                 corrupt += failure.code == "corrupt"
                 renewed = self._descriptor().token != descriptor.token
                 again = status >= 500 or (status == 401 and renewed) or 0 < corrupt < CORRUPT_TRIES
@@ -104,12 +110,14 @@ class GatewaySink:
             deadline = elapsed + self._give_up if deadline is None else deadline
             if elapsed + pause > deadline or self._stop.wait(pause):
                 raise failure
+            self._meter.again()
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            self._meter.connected(-1)
 
     def _abandon(self) -> None:
         if self._connection is not None and self._connection.sock is not None:
@@ -119,6 +127,7 @@ class GatewaySink:
     def _try(self, descriptor: SinkDescriptor, sequence: int, pack: memoryview) -> tuple[int, dict[str, Any]]:
         if self._connection is None:
             self._connection = _connect(descriptor)
+            self._meter.connected(1)
         path = f"/v1/volumes/{quote(descriptor.volume, safe='')}/generations/{descriptor.generation}/packs/{sequence}"
         headers = {
             "Authorization": f"Bearer {descriptor.token}",
@@ -134,17 +143,18 @@ def open_sink(
     descriptor: SinkDescriptor | Credential,
     stop: threading.Event | None = None,
     give_up_seconds: float = GIVE_UP_SECONDS,
+    meter: WireMeter | None = None,
     flow: Flow | None = None,
 ) -> Sink:
     """A sink for one worker. A callable is asked before each pack, so that a renewed token is used.
 
-    `stop` ends the pauses between retries; `give_up_seconds` bounds them for one pack; `flow` is its way through
-    the throttles.
+    `stop` ends the pauses between retries; `give_up_seconds` bounds them for one pack; `meter` counts
+    what becomes of the packs; `flow` is its way through the throttles.
     """
     if isinstance(descriptor, SinkDescriptor):
         fixed = descriptor
-        return GatewaySink(lambda: fixed, stop or threading.Event(), give_up_seconds, flow)
-    return GatewaySink(descriptor, stop or threading.Event(), give_up_seconds, flow)
+        return GatewaySink(lambda: fixed, stop or threading.Event(), give_up_seconds, meter, flow)
+    return GatewaySink(descriptor, stop or threading.Event(), give_up_seconds, meter, flow)
 
 
 def _connect(descriptor: SinkDescriptor) -> http.client.HTTPConnection:
@@ -179,6 +189,7 @@ def _open(descriptor: SinkDescriptor, port: int) -> http.client.HTTPConnection:
 
 
 def answer_of(response: http.client.HTTPResponse) -> tuple[int, dict[str, Any]]:
+    """Status and JSON body. Raises HTTPException for something that is none of ours."""
     raw = response.read()
     try:
         body = json.loads(raw)
@@ -190,6 +201,7 @@ def answer_of(response: http.client.HTTPResponse) -> tuple[int, dict[str, Any]]:
 
 
 def refusal(descriptor: SinkDescriptor, status: int, body: dict[str, Any]) -> SinkError:
+    """What an answer other than 200 means."""
     error = body.get("error", {})
     code, message = str(error.get("code", "sink_refused")), str(error.get("message", f"Status {status}."))
     remedy = str(error.get("remedy", ""))

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI, Response
+from pydantic import BaseModel
 
 from wavelift.blocks.blockmap import DiskMap, encode_index, segments_of
 from wavelift.blocks.handshake import readable
 from wavelift.blocks.limits import LimitAnswer, Limits, SetLimit
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
+from wavelift.gateway.metrics import figures
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import ForbiddenRequest, NotFound
@@ -22,6 +24,17 @@ from wavelift.service.runner import JobKind, JobRunner
 from wavelift.service.tokens import Claims, verify
 
 BINARY = "application/octet-stream"
+BINARY_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+class VolumeAnswer(BaseModel):
+    """A volume, its size in bytes, and the device it is here."""
+
+    id: str
+    size: int
+    path: str
 
 
 def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks) -> JobRunner:
@@ -54,11 +67,11 @@ def make_app(
     def health() -> dict[str, Any]:
         return {"data_port": data.port, "packs_received": data.packs_received, "packs": readable()}
 
-    app = build_app("gateway", runner, control, admit, health)
+    app = build_app("gateway", runner, control, admit, health, lambda: figures(data))
 
-    @app.get("/v1/volumes", dependencies=[Depends(bearer(control))])
-    def attached() -> list[dict[str, Any]]:
-        return [{"id": volume.id, "size": volume.size, "path": str(volume.path)} for volume in volumes.all()]
+    @app.get("/v1/volumes", summary="The volumes attached", dependencies=[Depends(bearer(control))])
+    def attached() -> list[VolumeAnswer]:
+        return [VolumeAnswer(id=volume.id, size=volume.size, path=str(volume.path)) for volume in volumes.all()]
 
     @app.get("/v1/limits", summary="The limit of all that the gateway takes", dependencies=[Depends(bearer(control))])
     def limit() -> LimitAnswer:
@@ -77,13 +90,23 @@ def make_app(
 
     sender = Depends(bearer(lambda token: verify(key, token, scope="write")))
 
-    @app.get("/v1/volumes/{volume}/readbacks/{generation}")
+    @app.get(
+        "/v1/volumes/{volume}/readbacks/{generation}",
+        summary="Block map of what was read back",
+        response_class=Response,
+        responses=BINARY_ANSWER,
+    )
     def index(volume: str, generation: int, claims: Claims = sender) -> Response:
         """The index of the block map of what was last read back; docs/format.md."""
         found = kept(volume, generation, claims)
         return Response(encode_index(found.disk, found.size, found.segments), media_type=BINARY)
 
-    @app.get("/v1/volumes/{volume}/readbacks/{generation}/segments/{number}")
+    @app.get(
+        "/v1/volumes/{volume}/readbacks/{generation}/segments/{number}",
+        summary="Digests of a segment of it",
+        response_class=Response,
+        responses=BINARY_ANSWER,
+    )
     def segment(volume: str, generation: int, number: int, claims: Claims = sender) -> Response:
         """The digest table of a segment of it."""
         found = kept(volume, generation, claims)
@@ -91,7 +114,10 @@ def make_app(
             raise NotFound(f"Disk {found.disk} has no segment {number}.", "Count from 0.")
         return Response(found.table(number), media_type=BINARY)
 
-    @app.put("/v1/volumes/{volume}/generations/{generation}/packs/{sequence}")
+    @app.put(
+        "/v1/volumes/{volume}/generations/{generation}/packs/{sequence}",
+        summary="Refused here: packs are for the data port",
+    )
     def elsewhere(volume: str, generation: int, sequence: int) -> None:
         raise ForbiddenRequest(
             f"Packs are not taken here but at port {data.port}.", "Ask GET /v1/health for `data_port`."

@@ -11,7 +11,8 @@ from wavelift.gateway.data import DataServer
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest
-from wavelift.service.server import add_plaintext, configure_logging, listen, read_secret, serve
+from wavelift.service.logs import add_log_format, configure_logging
+from wavelift.service.server import add_plaintext, listen, read_secret, serve
 from wavelift.service.tls import service_identity
 from wavelift.service.tokens import check_key
 
@@ -27,11 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE", help="the key of the tokens")
     add_plaintext(parser)
+    add_log_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises `InvalidRequest` for unusable arguments, OSError."""
-    configure_logging()
+    configure_logging(args.log_format)
     if not args.devices.is_dir():
         raise InvalidRequest(f"{args.devices} is not a folder.", "Give the folder of the attached devices.")
     key = check_key(read_secret(args.key_file))

@@ -14,6 +14,8 @@ import re
 import socket
 import ssl
 import threading
+from collections import Counter
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -38,6 +40,29 @@ HANDSHAKE_SECONDS = 20.0
 _ROUTE = re.compile(r"^/v1/volumes/([^/]+)/generations/(\d{1,15})/packs/(\d{1,15})$")
 
 
+class Taken:
+    """What became of the packs that came, since the start."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._refused: Counter[str] = Counter()
+        self.packs = self.bytes = self.wire_bytes = 0
+
+    def add(self, done: Mapping[str, int | float]) -> None:
+        with self._lock:
+            self.packs += 1
+            self.bytes += int(done["bytes"])
+            self.wire_bytes += int(done["wire_bytes"])
+
+    def refuse(self, code: str) -> None:
+        with self._lock:
+            self._refused[code] += 1
+
+    def refused(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._refused)
+
+
 class DataServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -55,7 +80,8 @@ class DataServer(http.server.ThreadingHTTPServer):
         self.packs = threading.BoundedSemaphore(PACKS_AT_ONCE)
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
-        self._received = 0
+        self.taken = Taken()
+        self.connections = 0
 
     @property
     def port(self) -> int:
@@ -64,16 +90,13 @@ class DataServer(http.server.ThreadingHTTPServer):
     @property
     def packs_received(self) -> int:
         """Packs made durable since the start."""
-        return self._received
-
-    def count_pack(self) -> None:
-        with self._lock:
-            self._received += 1
+        return self.taken.packs
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._connections.acquire(blocking=False):
             self.shutdown_request(request)
             return
+        self._connected(1)
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -88,6 +111,11 @@ class DataServer(http.server.ThreadingHTTPServer):
             self.shutdown_request(request)
         finally:
             self._connections.release()
+            self._connected(-1)
+
+    def _connected(self, change: int) -> None:
+        with self._lock:
+            self.connections += change
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.info("connection from %s ended early", client_address, exc_info=True)
@@ -115,6 +143,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except BlocksNotThere as error:
             answer = (error.status, error_body(error.code, error.message, error.remedy) | {"missing": error.missing})
         except (WaveliftError, BlockError) as error:
+            self.server.taken.refuse(error.code)
             answer = (error.status, error_body(error.code, error.message, error.remedy))
         except OSError as error:
             if isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
@@ -141,7 +170,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         target = Target(unquote(found[1]), int(found[2]), int(found[3]))
         with body.working(self.server.packs, claims.migration):
             done = ingest(self.server.volumes, claims, target, body, self._scratch)
-        self.server.count_pack()
+        self.server.taken.add(done)
         return done
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ class GatewayJobs:
 
             def check(before: int = before) -> None:
                 context.check()
-                context.progress(total=total, done=before + found.done)
+                context.progress(total=total, done=before + found.done, verified=before + found.done)
 
             with (
                 self._readbacks.turn(disk.volume, context.check),
@@ -95,7 +95,7 @@ class GatewayJobs:
                 kept = self._readbacks.keep(disk.volume, disk.disk, spec.generation, found)
             roots.append((disk.disk, kept.root))
             before += disk.size
-            context.progress(total=total, done=before)
+            context.progress(total=total, done=before, verified=before)
         return {
             "root": generation_root(roots).hex(),
             "disks": [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from wavelift.service.errors import Conflict, NotFound
+from wavelift.service.events import EventKind, EventLog, JobEvent
 
 
 class JobState(StrEnum):
@@ -43,15 +45,42 @@ REPLACEABLE_FIELDS = frozenset({"token", "password", "secret", "fingerprint", "b
 
 
 class Progress(BaseModel):
-    """Sizes in bytes, rate in bytes per second, `eta_seconds` null while unknown."""
+    """Sizes in bytes, rate in bytes per second, `eta_seconds` null while unknown.
+
+    Of `total_bytes` of disk, `done_bytes` are dealt with: `read_bytes` from the source, `skipped_bytes` without
+    reading them (holes, and what a tracker calls unchanged). `wire_bytes` of packs were sent, `written_bytes` became
+    durable at the target, `verified_bytes` were read back there.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     total_bytes: int = 0
     done_bytes: int = 0
+    read_bytes: int = 0
+    skipped_bytes: int = 0
     wire_bytes: int = 0
+    written_bytes: int = 0
+    verified_bytes: int = 0
     bytes_per_second: float = 0.0
     eta_seconds: float | None = None
+
+
+class Moved:
+    """What the jobs of this process have moved since it began, in bytes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals = dict.fromkeys(("read", "wire", "written", "verified"), 0)
+
+    def add(self, before: Progress, now: Progress) -> None:
+        with self._lock:
+            for name in self._totals:
+                more = getattr(now, f"{name}_bytes") - getattr(before, f"{name}_bytes")
+                self._totals[name] += max(0, more)
+
+    def totals(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._totals)
 
 
 class JobError(BaseModel):
@@ -110,6 +139,23 @@ class JobStore:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(_SCHEMA)
+        self._events = EventLog(self._db)
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """A job's row and the event that tells of it change together."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def events(self, after: int, limit: int, key: str | None) -> list[JobEvent]:
+        with self._lock:
+            return self._events.after(after, limit, key)
 
     def close(self) -> None:
         with self._lock:
@@ -146,7 +192,7 @@ class JobStore:
         return loaded
 
     def add(self, key: str, spec: Mapping[str, Any]) -> JobStatus:
-        with self._lock:
+        with self._change():
             self._db.execute(
                 "INSERT INTO jobs (key, kind, spec, state, attempt, step, progress, created) "
                 "VALUES (?, ?, ?, ?, 1, '', ?, ?)",
@@ -159,6 +205,7 @@ class JobStore:
                     _now(),
                 ),
             )
+            self._events.add(key, EventKind.STATE, JobState.QUEUED)
             return self.get(key)
 
     def replace_spec(self, key: str, spec: Mapping[str, Any]) -> None:
@@ -183,7 +230,7 @@ class JobStore:
         error: JobError | None = None,
     ) -> JobStatus:
         """Move a job along the transition table. Raises `NotFound`; `Conflict` for other moves."""
-        with self._lock:
+        with self._change():
             job = self.get(key)
             if to not in TRANSITIONS[job.state]:
                 raise Conflict(f"Job {key!r} cannot go from {job.state} to {to}.", "Look at its state first.")
@@ -203,18 +250,28 @@ class JobStore:
                     key,
                 ),
             )
+            notes = None if result is None else result.get("notes")
+            for note in notes if isinstance(notes, list) else []:
+                self._events.add(key, EventKind.NOTE, str(note))
+            if error is not None:
+                self._events.add(key, EventKind.ERROR, error.message, error.code)
+            self._events.add(key, EventKind.STATE, to)
             return self.get(key)
 
     def report(self, key: str, step: str, progress: Progress) -> None:
-        with self._lock:
+        with self._change():
+            row = self._db.execute("SELECT step FROM jobs WHERE key = ?", (key,)).fetchone()
             self._db.execute(
                 "UPDATE jobs SET step = ?, progress = ? WHERE key = ?",
                 (step, progress.model_dump_json(), key),
             )
+            if row is not None and row[0] != step:
+                self._events.add(key, EventKind.STEP, step)
 
     def remove(self, key: str) -> None:
-        with self._lock:
+        with self._change():
             self._db.execute("DELETE FROM jobs WHERE key = ?", (key,))
+            self._events.forget(key)
 
 
 def _now() -> str:

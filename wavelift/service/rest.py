@@ -7,21 +7,44 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
 import wavelift
-from wavelift.service.errors import Answerable, UnauthorizedRequest, explain
+from wavelift.service.errors import Answerable, ForbiddenRequest, UnauthorizedRequest, explain
+from wavelift.service.events import MAX_ASKED, JobEvent
 from wavelift.service.jobs import JobStatus
+from wavelift.service.metrics import Source, add_metrics
+from wavelift.service.openapi import ERRORS, add_openapi
 from wavelift.service.runner import JobRunner
 from wavelift.service.versions import check_caller, description
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class Health(BaseModel):
+    """What a service says of itself to anybody; each adds fields of its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    service: str
+    status: str
+    version: str
+
+
+class Events(BaseModel):
+    """`next` is what to give as `after` to go on; the same as was given when nothing happened since."""
+
+    events: list[JobEvent]
+    next: int
+
+
 Admit = Callable[[Any, str, Mapping[str, Any] | None], None]
 
 
@@ -66,28 +89,47 @@ def jobs_router(runner: JobRunner, check: Callable[[str], Any], admit: Admit = _
     router = APIRouter()
     principal_of = bearer(check)
 
-    @router.put("/v1/jobs/{key:path}")
+    @router.put("/v1/jobs/{key:path}", summary="Submit a job, or find it again", responses={201: {"model": JobStatus}})
     def submit(key: str, spec: dict[str, Any], response: Response, principal: Any = Depends(principal_of)) -> JobStatus:
         admit(principal, key, spec)
         status, new = runner.submit(key, spec)
         response.status_code = 201 if new else 200
         return status
 
-    @router.get("/v1/jobs", dependencies=[Depends(principal_of)])
+    @router.get("/v1/jobs", summary="All jobs", dependencies=[Depends(principal_of)])
     def jobs() -> list[JobStatus]:
         return runner.all()
 
-    @router.get("/v1/jobs/{key:path}")
+    @router.get("/v1/jobs/{key:path}", summary="A job's state, progress and result")
     def job(key: str, principal: Any = Depends(principal_of)) -> JobStatus:
         admit(principal, key, None)
         return runner.get(key)
 
-    @router.delete("/v1/jobs/{key:path}")
+    @router.delete("/v1/jobs/{key:path}", summary="Cancel a job; answers once it writes nothing more")
     def cancel(key: str, principal: Any = Depends(principal_of)) -> JobStatus:
         admit(principal, key, None)
         return runner.cancel(key)
 
+    @router.get("/v1/events", summary="What happened to the jobs, oldest first")
+    def events(
+        after: int = Query(0, ge=0, description="the number of the last event already known"),
+        limit: int = Query(100, ge=1, le=MAX_ASKED),
+        job: str | None = Query(None, description="the key of the one job to tell of"),
+        principal: Any = Depends(principal_of),
+    ) -> Events:
+        found = runner.events(after, limit, job)
+        seen = [event for event in found if _admitted(admit, principal, event.job)]
+        return Events(events=seen, next=found[-1].id if found else after)
+
     return router
+
+
+def _admitted(admit: Admit, principal: Any, key: str) -> bool:
+    try:
+        admit(principal, key, None)
+    except ForbiddenRequest:
+        return False
+    return True
 
 
 def build_app(
@@ -96,18 +138,26 @@ def build_app(
     check: Callable[[str], Any],
     admit: Admit = _admit_all,
     health: Callable[[], Mapping[str, Any]] = dict,
+    metrics: Source = tuple,
 ) -> FastAPI:
     """An app with health, jobs and error handling; the service adds its own routes."""
     # FastAPI's own pages would answer without a token.
     app = FastAPI(
-        title=f"Wavelift {service}", version=wavelift.__version__, docs_url=None, redoc_url=None, openapi_url=None
+        title=f"Wavelift {service}",
+        version=wavelift.__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        responses=ERRORS,
     )
 
-    @app.get("/v1/health")
-    def healthy() -> dict[str, Any]:
-        return {"service": service, "status": "ok", **description(), **health()}
+    @app.get("/v1/health", summary="That it runs, and what it speaks; needs no token")
+    def healthy() -> Health:
+        return Health.model_validate({"service": service, "status": "ok", **description(), **health()})
 
     app.include_router(jobs_router(runner, check, admit))
+    add_openapi(app, bearer(check), runner.models())
+    add_metrics(app, bearer(check), service, runner, metrics)
     _install_error_handlers(app, service)
     return app
 

@@ -15,7 +15,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from wavelift.service.errors import Conflict, InvalidRequest, NotFound, explain
-from wavelift.service.jobs import JobError, JobState, JobStatus, JobStore, Progress, unchanging
+from wavelift.service.events import JobEvent
+from wavelift.service.jobs import JobError, JobState, JobStatus, JobStore, Moved, Progress, unchanging
+from wavelift.service.logs import lines_of_job
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +39,21 @@ class _Live:
     step: str = ""
     progress: Progress = field(default_factory=Progress)
     saved_at: float = 0.0
+    # The first report of an attempt tells what former ones did.
+    begun: bool = False
     samples: deque[tuple[float, int]] = field(default_factory=deque)
 
 
 class JobContext(Generic[S]):
     """A handler's view of its job."""
 
-    def __init__(self, key: str, attempt: int, model: type[S], live: _Live, store: JobStore) -> None:
+    def __init__(self, key: str, attempt: int, model: type[S], live: _Live, store: JobStore, moved: Moved) -> None:
         self.key = key
         self.attempt = attempt
         self._model = model
         self._live = live
         self._store = store
+        self._moved = moved
 
     @property
     def spec(self) -> S:
@@ -69,7 +74,17 @@ class JobContext(Generic[S]):
         self._live.step = name
         self._store.report(self.key, name, self._live.progress)
 
-    def progress(self, *, total: int, done: int, wire: int = 0) -> None:
+    def progress(
+        self,
+        *,
+        total: int,
+        done: int,
+        wire: int = 0,
+        read: int = 0,
+        skipped: int = 0,
+        written: int = 0,
+        verified: int = 0,
+    ) -> None:
         """Report bytes. The rate is that of the last ten seconds, so a stall shows."""
         live = self._live
         now = time.monotonic()
@@ -79,9 +94,23 @@ class JobContext(Generic[S]):
         since, before = live.samples[0]
         rate = max(0.0, (done - before) / (now - since)) if now - since > 0.05 else 0.0
         eta = (total - done) / rate if rate > 0 else None
-        live.progress = Progress(
-            total_bytes=total, done_bytes=done, wire_bytes=wire, bytes_per_second=rate, eta_seconds=eta
+        former, live.progress = (
+            live.progress,
+            Progress(
+                total_bytes=total,
+                done_bytes=done,
+                read_bytes=read,
+                skipped_bytes=skipped,
+                wire_bytes=wire,
+                written_bytes=written,
+                verified_bytes=verified,
+                bytes_per_second=rate,
+                eta_seconds=eta,
+            ),
         )
+        if live.begun:
+            self._moved.add(former, live.progress)
+        live.begun = True
         if now - live.saved_at >= REPORT_EVERY_SECONDS or done >= total:
             live.saved_at = now
             self._store.report(self.key, live.step, live.progress)
@@ -104,6 +133,7 @@ class JobRunner:
         self._kinds = {kind.name: kind for kind in kinds}
         self._lock = threading.RLock()
         self._live: dict[str, _Live] = {}
+        self.moved = Moved()
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._work, name=f"job-{n}", daemon=True) for n in range(workers)]
@@ -189,6 +219,13 @@ class JobRunner:
             with self._lock:
                 self._store.remove(key)
 
+    def events(self, after: int, limit: int, key: str | None) -> list[JobEvent]:
+        return self._store.events(after, limit, key)
+
+    def models(self) -> Mapping[str, type[BaseModel]]:
+        """What `submit` takes, by its kind."""
+        return {name: kind.model for name, kind in self._kinds.items()}
+
     def spec(self, key: str) -> dict[str, Any]:
         """For the service itself; holds credentials."""
         return self._store.spec(key)
@@ -238,9 +275,13 @@ class JobRunner:
 
     def _run(self, job: JobStatus, live: _Live) -> dict[str, Any] | JobError | None:
         """The job's result, what it failed with, or None when it was told to end."""
+        with lines_of_job(job.key, live.spec.get("migration"), live.spec.get("generation")):
+            return self._attempt(job, live)
+
+    def _attempt(self, job: JobStatus, live: _Live) -> dict[str, Any] | JobError | None:
         try:
             kind = self._kinds[job.kind]
-            context: JobContext[Any] = JobContext(job.key, job.attempt, kind.model, live, self._store)
+            context: JobContext[Any] = JobContext(job.key, job.attempt, kind.model, live, self._store, self.moved)
             result = dict(kind.run(context))
             json.dumps(result)
             return result

@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,16 +61,13 @@ def add_plaintext(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def configure_logging() -> None:
-    """Log to stderr; stdout belongs to the line that says where the service listens."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-
-
 def make_server(app: FastAPI, identity: Identity | None) -> uvicorn.Server:
     """A server that speaks TLS as `identity`; with None it does not."""
     config = uvicorn.Config(
         app,
         log_level="warning",
+        # Its own would bypass ours.
+        log_config=None,
         access_log=False,
         timeout_graceful_shutdown=3,
         loop="asyncio",
