@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from wavelift.blocks.copy_job import Ack, CopyDisk, CopySettings, Job
@@ -11,6 +12,8 @@ from wavelift.blocks.copy_worker import Worker, changed_runs
 from wavelift.blocks.plan import Range
 
 __all__ = ["Ack", "CopyDisk", "CopySettings", "changed_runs", "copy_disks"]
+
+CHECK_EVERY_SECONDS = 0.05
 
 
 def copy_disks(
@@ -25,6 +28,7 @@ def copy_disks(
     Raises the first error of any worker.
     """
     job = Job(settings, disks, acknowledge)
+    check = _seldom(check)
     threads = [
         threading.Thread(target=_work, args=(job,), name=f"copy-{number}", daemon=True)
         for number in range(settings.workers)
@@ -50,6 +54,20 @@ def copy_disks(
         job.elsewhere.close()
     if job.errors:
         raise job.errors[0]
+
+
+def _seldom(check: Callable[[], None]) -> Callable[[], None]:
+    """The same, a few times a second: there may be a hundred thousand ranges, and a check may cost as much as one."""
+    last = 0.0
+
+    def seldom() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= CHECK_EVERY_SECONDS:
+            check()
+            last = now
+
+    return seldom
 
 
 def _offer(job: Job, item: tuple[int, Range] | None, check: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compress import Compression, LinkGauge
-from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT
+from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, ZERO_DIGEST
 from wavelift.blocks.memory import SHARED, MemoryBudget
 from wavelift.blocks.moved import Elsewhere
 from wavelift.blocks.plan import Range
@@ -90,6 +90,11 @@ class Job:
         with self._lock:
             self._sequence += 1
             return self._sequence - 1
+
+    def base_is_zero(self, disk: int, start: int) -> bool:
+        """Whether the base has nothing but zeroes in the segment of byte `start`."""
+        base = self.disks[disk].base
+        return base is not None and base.segment(start // SEGMENT) == ZERO_DIGEST
 
     def base_digests(self, disk: int, start: int, end: int) -> bytes | None:
         base = self.disks[disk].base

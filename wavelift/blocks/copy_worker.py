@@ -17,8 +17,10 @@ from wavelift.blocks.pack import MAX_RECORD, PackDisk, PackHeader, PackWriter
 from wavelift.blocks.plan import Range
 from wavelift.blocks.sink import Sink
 
-# How much of a disk one pack may speak for before it is acknowledged, however little of it changed.
-MAX_COVERED = SEGMENT
+# How much of a disk one pack may speak for before it is acknowledged, however little of it changed: bytes that were
+# read, which would have to be read again, and bytes that need not be.
+MAX_READ = SEGMENT
+MAX_COVERED = 64 * SEGMENT
 
 
 class Worker:
@@ -31,6 +33,7 @@ class Worker:
         self._sequence = 0
         self._pack: PackWriter | None = None
         self._ack = Ack(-1, None)
+        self._read = self._covered = 0
         # Offset on the disk and block of the base where a moved run would go on.
         self._goes_on: tuple[int, int] | None = None
 
@@ -48,7 +51,7 @@ class Worker:
             if self._job.failed.is_set():
                 return
             end = min(item.end, start + step)
-            if self._pack is not None and (not self._pack.room(MAX_RECORD) or self._ack.covered >= MAX_COVERED):
+            if self._pack is not None and self._full(self._pack):
                 self.flush()
             pack = self._begin() if self._pack is None else self._pack
             if pack is None:
@@ -58,6 +61,9 @@ class Worker:
             else:
                 self._data(pack, start, end)
             self._cover(start, end)
+
+    def _full(self, pack: PackWriter) -> bool:
+        return not pack.room(MAX_RECORD) or self._read >= MAX_READ or self._covered >= MAX_COVERED
 
     def flush(self) -> None:
         """Send what there is, then acknowledge it; without a record there is nothing to send."""
@@ -103,6 +109,7 @@ class Worker:
         if self._buffer is None:
             return None
         self._ack = Ack(self._disk, None)
+        self._read = self._covered = 0
         self._pack = self._new_pack()
         return self._pack
 
@@ -131,12 +138,15 @@ class Worker:
 
     def _cover(self, start: int, end: int) -> None:
         covered = self._ack.ranges
+        self._covered += end - start
         if covered and covered[-1][1] == start:
             covered[-1] = (covered[-1][0], end)
         else:
             covered.append((start, end))
 
     def _zeroes(self, pack: PackWriter, start: int, end: int) -> None:
+        if self._job.base_is_zero(self._disk, start):
+            return
         base = self._job.base_digests(self._disk, start, end)
         if base is None:
             pack.add_zero(0, start, end - start)
@@ -150,6 +160,7 @@ class Worker:
         view = pack.slot(end - start)
         self._job.disks[self._disk].source.readinto(start, view)
         table = digests(view)
+        self._read += len(view)
         self._ack.tables.append((start, table))
         base = self._job.base_digests(self._disk, start, end)
         if table != base:

@@ -21,20 +21,18 @@ class Range:
 
 
 class Intervals:
-    """A set of bytes as sorted, disjoint, merged intervals."""
+    """A set of bytes as sorted, disjoint, merged intervals; `total` is how many they are."""
 
     def __init__(self, intervals: Iterable[tuple[int, int]] = ()) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
+        # Asked for all the time: adding it up each time would cost the square of the pieces.
+        self.total = 0
         for start, end in intervals:
             self.add(start, end)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(list(zip(self._starts, self._ends, strict=True)))
-
-    @property
-    def total(self) -> int:
-        return sum(self._ends) - sum(self._starts)
 
     def add(self, start: int, end: int) -> None:
         first = bisect.bisect_left(self._ends, start)
@@ -42,6 +40,8 @@ class Intervals:
         if first < last:
             start = min(start, self._starts[first])
             end = max(end, self._ends[last - 1])
+            self.total -= sum(self._ends[first:last]) - sum(self._starts[first:last])
+        self.total += end - start
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
 
