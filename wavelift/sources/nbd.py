@@ -8,7 +8,7 @@ import queue
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -76,6 +76,7 @@ class NbdPointInTime:
         self._context = f"{_BITMAP}{bitmap}" if bitmap is not None and tracked else None
         self.consistency = consistency
         self.tracked = self._context is not None
+        self.notes: Sequence[str] = ()
         # Each opening is a moment of its own: nothing tells that the content is still that of an earlier one.
         self.token = f"nbd:{uuid.uuid4().hex}"
         self._lock = threading.Lock()

@@ -63,6 +63,7 @@ class Qcow2PointInTime:
             raise
         self.size = self._nbd.size
         self.tracked = self._nbd.tracked
+        self.notes = self._nbd.notes
 
     @property
     def token(self) -> str:
