@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wavelift.agent.doubts import bounded
 from wavelift.agent.replicate import Name, ReplicateDisk, Replicator, sinks_of
 from wavelift.agent.state import Committed, MigrationState
+from wavelift.blocks.attempts import first_sequence
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import differences
 from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
@@ -99,7 +100,8 @@ class Repairer:
                 sources = [(self._replicator.find(each.disk), known.tokens.get(each.disk)) for each in spec.disks]
                 opened = open_all(stack, sources)
                 context.step("sending")
-                self._send(context, opened, damages)
+                former = (state.begun(spec.generation) or {}).get("first")
+                self._send(context, opened, damages, first_sequence(former))
             pending = {each.disk: damage.pending for each, damage in zip(spec.disks, damages, strict=True)}
             doubts = {disk: found for disk, found in pending.items() if found}
             if doubts:
@@ -111,7 +113,9 @@ class Repairer:
                 "pending_bytes": sum(_bytes(found) for found in pending.values()),
             }
 
-    def _send(self, context: JobContext[RepairSpec], sources: Sequence[PointInTime], damages: list[_Damage]) -> None:
+    def _send(
+        self, context: JobContext[RepairSpec], sources: Sequence[PointInTime], damages: list[_Damage], sequence: int
+    ) -> None:
         spec = context.spec
         # A source of another size now has another content: left to the next generation.
         usable = [index for index, damage in enumerate(damages) if sources[index].size == damage.map.size]
@@ -142,7 +146,8 @@ class Repairer:
 
         if disks:
             # One worker: what it sends is little, and `acknowledge` then needs no lock.
-            copy_disks(CopySettings(spec.migration, spec.generation, workers=1), disks, acknowledge, check)
+            settings = CopySettings(spec.migration, spec.generation, workers=1, first_sequence=sequence)
+            copy_disks(settings, disks, acknowledge, check)
 
 
 def _known(state: MigrationState, spec: RepairSpec) -> Committed:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from wavelift.agent.bases import BaseChoice
 from wavelift.agent.doubts import with_doubts
 from wavelift.agent.journal import DiskTally, Journal
+from wavelift.agent.reread import SourceUnstable, unstable
 from wavelift.agent.state import MigrationState
 from wavelift.agent.tracker import dirty, noting_zeroes, take_over
-from wavelift.blocks.blockmap import WorkTable, generation_root
+from wavelift.blocks.blockmap import DiskMap, WorkTable, generation_root
 from wavelift.blocks.compress import Compression
 from wavelift.blocks.copy import CopyDisk, CopySettings, copy_disks
 from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES
@@ -65,7 +66,7 @@ def replicate(state: Path, order: Order, watch: Watch) -> dict[str, Any]:
     """Roots, sizes and counts of what the volumes hold now, to be verified there and then committed in the state.
 
     Goes on where a former attempt ended, if the sources' moments are the same. Raises `BlockError` and its kinds,
-    `WaveliftError` (`source_changed`), OSError.
+    `WaveliftError` (`source_changed`), `SourceUnstable`, OSError.
     """
     with ExitStack() as stack:
         watch.step("opening")
@@ -109,17 +110,7 @@ class _Replication:
             self._copy(sources, choice, tables, journal)
         finally:
             journal.close()
-        tokens: list[str] = choice.about["tokens"]
-        changed = [
-            disk for disk, source, token in zip(self._volumes, sources, tokens, strict=True) if source.token != token
-        ]
-        if changed:
-            # What was sent is of no single moment. The next attempt sees another token and starts afresh.
-            raise WaveliftError(
-                f"Disk {', '.join(changed)} changed while it was read.",
-                "Stop what writes to it, then submit the job again.",
-                code="source_changed",
-            )
+        self._require_same(sources, choice)
         return self._finish(sources, choice, tables, journal)
 
     def _copy(self, sources: list[PointInTime], choice: BaseChoice, tables: list[WorkTable], journal: Journal) -> None:
@@ -151,6 +142,30 @@ class _Replication:
         )
         copy_disks(settings, disks, journal.acknowledge, check)
 
+    def _require_same(self, sources: list[PointInTime], choice: BaseChoice) -> None:
+        tokens: list[str] = choice.about["tokens"]
+        changed = [
+            disk for disk, source, token in zip(self._volumes, sources, tokens, strict=True) if source.token != token
+        ]
+        if changed:
+            # What was sent is of no single moment. The next attempt sees another token and starts afresh.
+            raise WaveliftError(
+                f"Disk {', '.join(changed)} changed while it was read.",
+                "Stop what writes to it, then submit the job again.",
+                code="source_changed",
+            )
+
+    def _read_again(
+        self, sources: list[PointInTime], choice: BaseChoice, maps: list[DiskMap], journal: Journal
+    ) -> None:
+        self._watch.step("reading again")
+        for source, found, tally in zip(sources, maps, journal.tallies, strict=True):
+            at = unstable(source, found, tally.done, self._watch.check)
+            if at is not None:
+                self._require_same(sources, choice)
+                self._state.disown(self._order.generation)
+                raise SourceUnstable(found.disk, at)
+
     def _finish(
         self, sources: list[PointInTime], choice: BaseChoice, tables: list[WorkTable], journal: Journal
     ) -> dict[str, Any]:
@@ -160,6 +175,7 @@ class _Replication:
             self._state.maps(disk).freeze(disk, order.generation, table)
             for disk, table in zip(self._volumes, tables, strict=True)
         ]
+        self._read_again(sources, choice, maps, journal)
         result: dict[str, Any] = {
             "root": generation_root((found.disk, found.root) for found in maps).hex(),
             "disks": [

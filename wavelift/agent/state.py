@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wavelift.agent.journal import read_lines
+from wavelift.agent.journal import encode_line, read_lines
 from wavelift.blocks.blockmap import MapStore, write_durably
 from wavelift.blocks.plan import Intervals
 from wavelift.service.errors import NotFound
@@ -75,6 +75,12 @@ class MigrationState:
         that it was begun must not be forgotten, the volumes hold parts of it."""
         for path in self.work(generation).glob("*.table"):
             path.unlink()
+
+    def disown(self, generation: int) -> None:
+        """What was read of a generation is not to be relied on: the next attempt begins afresh."""
+        begun = self.begun(generation)
+        # No attempt is of no moment and no disks, so the next one is another.
+        write_durably(self.journal(generation), encode_line({**(begun or {}), "tokens": [], "disks": []}))
 
     def begun(self, generation: int) -> dict[str, Any] | None:
         lines = read_lines(self.journal(generation))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Consistency(StrEnum):
@@ -46,6 +46,14 @@ class PointInTime(Protocol):
         """Fill the view; safe from several threads. Raises when the source has fewer bytes."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Cached(Protocol):
+    """A point in time read through this machine's page cache."""
+
+    def drop_cache(self, offset: int, length: int) -> None:
+        """The next read of these bytes comes from the medium."""
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ Whether a file is raw is for the caller to know: whatever it begins with is the 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -77,6 +78,10 @@ class ImagePointInTime:
                     "Something shortened it meanwhile; start again.",
                 )
             got += count
+
+    def drop_cache(self, offset: int, length: int) -> None:
+        # Of a page that is covered in part, nothing is dropped.
+        os.posix_fadvise(self._fd, offset, -(-length // mmap.PAGESIZE) * mmap.PAGESIZE, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         os.close(self._fd)
