@@ -78,7 +78,12 @@ def test_a_target_that_cannot_be_is_refused_before_anything_is_written(shell: Sh
     error = shell.json("copy", "--overwrite", "disk.raw", "small.raw", status=2)
     assert error["code"] == "volume_too_small" and str(SIZE) in error["message"]
     assert small.read_bytes() == b"o" * 5 * MIB
-    for target, said in (("nowhere/copy.raw", "No such file"), ("tmp", "directory"), ("/dev/null", "neither")):
+    for target, said in (
+        ("nowhere/copy.raw", "No such file"),
+        ("tmp", "directory"),
+        ("/dev/null", "neither"),
+        ("/dev/sdxyz", "no device"),
+    ):
         error = shell.json("copy", "--overwrite", "disk.raw", target, status=2)
         assert error["code"] == "target_refused" and said in error["message"]
     missing = shell.json("copy", "missing.raw", "copy.raw", status=2)
@@ -88,11 +93,13 @@ def test_a_target_that_cannot_be_is_refused_before_anything_is_written(shell: Sh
 
 def test_an_image_that_a_machine_uses_is_refused(shell: Shell, disk: Path) -> None:
     target = shell.image("busy.raw", SIZE, {0: b"o" * MIB})
-    socket = shell.folder / "nbd.sock"
-    server = subprocess.Popen(["qemu-nbd", "-f", "raw", "-t", "-k", socket, target])
+    ready = shell.folder / "ready"
+    server = subprocess.Popen(
+        ["qemu-nbd", "-f", "raw", "-t", "-k", shell.folder / "nbd.sock", "--pid-file", ready, target]
+    )
     try:
         deadline = time.monotonic() + 20
-        while not socket.exists():
+        while not ready.exists():
             assert time.monotonic() < deadline
             time.sleep(0.02)
         error = shell.json("copy", "--overwrite", "disk.raw", "busy.raw", status=2)
@@ -109,10 +116,10 @@ def test_increments_send_what_changed(shell: Shell, disk: Path) -> None:
     assert not first["increment"] and first["state"] == "kept"
     write(disk, {MIB: noise(BLOCK, 3), 9 * MIB: bytes(BLOCK)})
     second = shell.json("copy", "--since", "kept", "--verify", "full", "disk.raw", "copy.raw")
-    assert second["increment"] and second["sent_bytes"] == BLOCK and second["changed_bytes"] == 2 * BLOCK
+    assert second["increment"] and second["sent_bytes"] == BLOCK and second["written_bytes"] == 2 * BLOCK
     assert same(disk, shell.folder / "copy.raw")
     third = shell.json("copy", "--since", "kept", "disk.raw", "copy.raw")
-    assert third["increment"] and third["changed_bytes"] == 0 and third["root"] == second["root"]
+    assert third["increment"] and third["written_bytes"] == 0 and third["root"] == second["root"]
 
 
 def test_a_target_that_something_else_wrote_to_is_copied_again(shell: Shell, disk: Path) -> None:

@@ -1,23 +1,28 @@
-"""`wavelift copy`: one disk to a file or a device."""
+"""`wavelift copy`: one disk to a file, a device or a gateway's volume."""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from wavelift.agent.replication import Order, Target, replicate
+from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.compress import MAX_LEVEL, Compression
 from wavelift.blocks.errors import BlockError
+from wavelift.blocks.rate import InvalidRate, parse_rate
+from wavelift.blocks.sink import Sink
+from wavelift.blocks.throttle import Throttle
 from wavelift.cli.copystate import CopyState, StateUnusable, Subject, kept, passing
+from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import DIFFERENT, SAME, Watch, run_reporting
 from wavelift.cli.summary import Summary
 from wavelift.cli.tables import path_of
-from wavelift.cli.targets import LocalTarget, TargetRefused
+from wavelift.cli.targets import Destination, LocalTarget, Ranges, TargetRefused
 from wavelift.service.errors import explain
 from wavelift.sources.base import Source
 from wavelift.sources.choose import source_for
@@ -33,6 +38,8 @@ examples:
                                      repeat the command after a failure: it goes on where it was
   wavelift copy --since web.state --bitmap b0 nbd://10.0.0.5:10809 web.raw
                                      what changed since that copy: by its bitmap only that is read
+  wavelift copy --limit 50M --token-file write.token --fingerprint 3F:A1:... disk.raw https://10.0.0.9:8443/d-2ze1
+                                     to a volume of a gateway, over TLS, at 50 MB a second
 
 A state keeps what is known of source and target: the digests, the moment that was copied, how far the copy came.
 Without --state or --since it is temporary (in $TMPDIR, else /var/tmp).
@@ -48,16 +55,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="file (raw or qcow2), block device, nbd://..., nbds://..., qmp:SOCKET?node=NODE[&agent=SOCKET]",
     )
-    parser.add_argument("target", metavar="TARGET", help="file or block device")
+    parser.add_argument("target", metavar="TARGET", help="file, block device, https://HOST:PORT/VOLUME of a gateway")
     state = parser.add_mutually_exclusive_group()
     state.add_argument("--state", type=Path, metavar="DIR", help="full copy that can go on, and can be followed up")
     state.add_argument("--since", type=Path, metavar="DIR", help="only what changed since the copy of that state")
     parser.add_argument(
         "--bitmap", metavar="NAME", help="with --since: the dirty bitmap of an NBD export or qcow2 image"
     )
+    parser.add_argument("--limit", type=_rate, metavar="RATE", help="of what is sent: 50M is 50 million bytes a second")
     parser.add_argument("--compress", type=_compression, metavar="auto|off|zstd:N", help="of what is sent (auto)")
-    parser.add_argument("--verify", choices=("full",), help="read the target back")
+    parser.add_argument("--verify", choices=("full", "sample"), help="read the target back, all of it or a random part")
     parser.add_argument("--overwrite", action="store_true", help="the target may be a device, or a file with content")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a gateway's write token; a second one, with the control token, for --verify",
+    )
+    parser.add_argument("--fingerprint", default="", metavar="SHA256", help="of the gateway's certificate")
     parser.add_argument("--json", action="store_true", help="progress and result as JSON, one object a line")
 
 
@@ -75,7 +92,9 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
             "--bitmap tells what changed since an earlier copy, and none is named.", "Name its state: --since DIR."
         )
     source = source_for(args.source, args.bitmap)
-    target = LocalTarget(Path(args.target))
+    target = _target(args, watch)
+    if args.verify is not None:
+        target.require_verifiable(args.verify)
     path = path_of(args.source)
     if path is not None:
         target.refuse_source(path)
@@ -93,21 +112,42 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
                 subject.migration,
                 generation,
                 _base(args, state, target, watch),
-                [Target(DISK, source, target.id, target.sinks(generation))],
+                [Target(DISK, source, target.id, _paced(target.sinks(generation), args.limit, watch))],
                 compression=args.compress or target.compression,
             )
             state.begin(target.id)
             result = _replicate(state.folder, order, watch, target.text)
-            found = _verify(args, state, generation, target, watch)
-            state.ended(generation, DISK, found, target.id, target.modified)
-    summary = Summary(args, result, found, time.monotonic() - began)
+            holds = state.engine.maps(DISK).load(generation)
+            assert holds is not None
+            wrong: Ranges = []
+            if args.verify is not None:
+                watch.step("verifying")
+                wrong = target.differing(DISK, generation, holds, args.verify, watch)
+            state.ended(generation, DISK, wrong, target.id, target.modified)
+            summary = Summary(args, result, watch.read_bytes, holds, wrong, time.monotonic() - began)
     watch.display.result(summary.fields(), summary.text())
-    return DIFFERENT if found else SAME
+    return DIFFERENT if wrong else SAME
+
+
+def _target(args: argparse.Namespace, watch: Watch) -> Destination:
+    if not args.target.startswith(("https://", "http://")):
+        return LocalTarget(Path(args.target))
+    # It brings what only a gateway needs.
+    from wavelift.cli.gateway_target import GatewayTarget
+
+    return GatewayTarget(args.target, args.token_file, args.fingerprint, watch)
+
+
+def _paced(open_sink: Callable[[], Sink], limit: int | None, watch: Watch) -> Callable[[], Sink]:
+    if limit is None:
+        return open_sink
+    throttle = Throttle(Bandwidth(limit=limit))
+    return lambda: PacedSink(open_sink(), throttle, watch.stop.is_set)
 
 
 @contextmanager
 def _state(
-    args: argparse.Namespace, source: Source, target: LocalTarget, subject: Subject, watch: Watch
+    args: argparse.Namespace, source: Source, target: Destination, subject: Subject, watch: Watch
 ) -> Iterator[CopyState]:
     folder = args.state or args.since
     if folder is not None:
@@ -121,14 +161,14 @@ def _state(
             target.discard()
             raise
         finally:
-            _leave(source, watch)
+            _leave(source, subject.migration, watch)
 
 
-def _leave(source: Source, watch: Watch) -> None:
+def _leave(source: Source, migration: str, watch: Watch) -> None:
     """A live guest keeps no bitmap for a copy that nothing follows."""
     if isinstance(source, QemuDisk):
         try:
-            source.forget()
+            source.forget(migration)
         except (BlockError, OSError) as error:
             watch.display.note(f"a dirty bitmap may have stayed in the guest: {explain(error)[1]}")
 
@@ -143,7 +183,7 @@ def _size(source: Source) -> int:
         opened.close()
 
 
-def _base(args: argparse.Namespace, state: CopyState, target: LocalTarget, watch: Watch) -> int | None:
+def _base(args: argparse.Namespace, state: CopyState, target: Destination, watch: Watch) -> int | None:
     committed = state.engine.committed()
     if args.since is None or committed is None:
         return None
@@ -169,16 +209,11 @@ def _replicate(folder: Path, order: Order, watch: Watch, target: str) -> dict[st
     return result
 
 
-def _verify(
-    args: argparse.Namespace, state: CopyState, generation: int, target: LocalTarget, watch: Watch
-) -> list[tuple[int, int]]:
-    """(start, end) in bytes of what the target does not hold as it should."""
-    if args.verify is None:
-        return []
-    watch.step("verifying")
-    wanted = state.engine.maps(DISK).load(generation)
-    assert wanted is not None
-    return target.differing(wanted, watch)
+def _rate(text: str) -> int:
+    try:
+        return parse_rate(text)
+    except InvalidRate as error:
+        raise argparse.ArgumentTypeError(f"{error.message} {error.remedy}") from None
 
 
 def _compression(text: str) -> Compression:

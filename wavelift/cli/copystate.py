@@ -51,12 +51,12 @@ class CopyState:
     def ended(
         self, generation: int, disk: str, wrong: list[tuple[int, int]], target_id: str, modified: int | None
     ) -> None:
-        """The target holds this generation, unless something is `wrong`, (start, end) in bytes: the next copy is full.
+        """The target holds this generation, but for what is `wrong`, (start, end) in bytes: the next sends that.
 
         `modified` tells later whether something else wrote to it.
         """
         if wrong:
-            self.engine.forget()
+            self.engine.doubt(generation, {disk: wrong})
         else:
             self.engine.commit(generation)
         self._write(target_id, modified)

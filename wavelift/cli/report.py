@@ -136,13 +136,14 @@ class Watch:
     def __init__(self, display: Display) -> None:
         self.display = display
         self.stop = threading.Event()
-        self._signal = 0
+        self.signal = 0
+        self.read_bytes = 0
         self._step = ""
         self._shown = time.monotonic()
         self._samples: deque[tuple[float, int]] = deque()
 
     def interrupt(self, number: int) -> None:
-        self._signal = number
+        self.signal = number
         self.stop.set()
 
     def step(self, name: str) -> None:
@@ -152,12 +153,13 @@ class Watch:
     def check(self) -> None:
         """Raises `Interrupted`; may be called from any thread."""
         if self.stop.is_set():
-            raise Interrupted(self._signal)
+            raise Interrupted(self.signal)
 
     def progress(
         self, *, total: int, done: int, wire: int = 0, read: int = 0, skipped: int = 0, written: int = 0
     ) -> None:
         """In bytes. The rate is that of the last ten seconds, so a stall shows."""
+        self.read_bytes = max(self.read_bytes, read)
         now = time.monotonic()
         self._samples.append((now, done))
         while len(self._samples) > 2 and now - self._samples[0][0] > RATE_WINDOW_SECONDS:
@@ -194,15 +196,22 @@ def run_reporting(as_json: bool, work: Callable[[Watch], int], when_stopped: Cal
     else:
         display = PlainDisplay()
     watch = Watch(display)
+
+    def ended(error: Interrupted) -> int:
+        display.error("interrupted", f"Stopped by {error}.", when_stopped())
+        return 128 + error.number
+
     try:
         with _signals(watch):
             return work(watch)
     except Interrupted as error:
-        display.error("interrupted", f"Stopped by {error}.", when_stopped())
-        return 128 + error.number
+        return ended(error)
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  what was not foreseen is reported like the rest, with its trace
+        if watch.stop.is_set():
+            # A wait that the signal ended fails with an error of its own.
+            return ended(Interrupted(watch.signal))
         if not isinstance(error, Explained | OSError):
             traceback.print_exc()
         display.error(*explain(error))

@@ -8,8 +8,9 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from blake3 import blake3
 
@@ -20,6 +21,7 @@ from wavelift.blocks.errors import BlockError, VolumeTooSmall
 from wavelift.blocks.readback import ReadBack
 from wavelift.blocks.sink import Sink
 from wavelift.blocks.sink_local import LocalSink
+from wavelift.cli import sample
 from wavelift.cli.overlap import loops_on, overlap
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
@@ -29,10 +31,52 @@ _NO_GENERATION = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _SEES_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
+# (start, end) in bytes.
+Ranges = list[tuple[int, int]]
+
+
 class TargetRefused(BlockError):
     """A target that must not, or cannot, be written; nothing was."""
 
     default_code = "target_refused"
+
+
+class Destination(Protocol):
+    """Where a copy goes. `text` and `id` name it, `migration` is what its packs are of; `modified` changes when it is
+    written, where that can be told."""
+
+    compression: Compression
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def migration(self) -> str: ...
+
+    @property
+    def exists(self) -> bool: ...
+
+    @property
+    def modified(self) -> int | None: ...
+
+    def refuse_source(self, source: Path) -> None:
+        """Raises `TargetRefused` when they share bytes."""
+
+    def require_verifiable(self, how: str) -> None: ...
+
+    def held(self, size: int, ours: Callable[[str], bool]) -> AbstractContextManager[None]: ...
+
+    def sinks(self, generation: int) -> Callable[[], Sink]: ...
+
+    def differing(
+        self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch
+    ) -> list[tuple[int, int]]: ...
+
+    def discard(self) -> None:
+        """Remove what the copy made, if it made anything."""
 
 
 class LocalTarget:
@@ -112,8 +156,13 @@ class LocalTarget:
     def sinks(self, generation: int) -> Callable[[], Sink]:
         return lambda: LocalSink(self.path)
 
-    def differing(self, found: DiskMap, watch: Watch) -> list[tuple[int, int]]:
-        """(start, end) in bytes of what lies there, past the page cache, and is not what the map says."""
+    def require_verifiable(self, how: str) -> None:
+        """What can be written can be read."""
+
+    def differing(self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch) -> Ranges:
+        """What lies there, past the page cache, and is not what the map says."""
+        if how == "sample":
+            return sample.differing(found, self.path, watch)
         with ReadBack(self.path, found.size, check=watch.check) as lies:
             return list(differences(found, Watched(lies, watch), watch.check))
 
@@ -130,6 +179,7 @@ class LocalTarget:
                 return os.open(self.path, flags | os.O_EXCL)
             if self.path.exists():
                 return os.open(self.path, flags | os.O_NONBLOCK)
+            self._refuse_new_device()
             fd = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
             if error.errno == errno.EBUSY:
@@ -142,6 +192,12 @@ class LocalTarget:
             ) from None
         self._created = True
         return fd
+
+    def _refuse_new_device(self) -> None:
+        """A file in /dev is in the machine's memory, and its name one that somebody mistyped."""
+        folder = self.path.parent.resolve()
+        if folder.is_relative_to("/dev") and not folder.is_relative_to("/dev/shm"):
+            raise TargetRefused(f"There is no device {self.path}.", "Check its name (lsblk lists those there are).")
 
     def _hold_file(self, fd: int) -> None:
         loops = loops_on(self.path)

@@ -1,0 +1,85 @@
+"""`folder:DIR` as TARGET of the copy command: each copy is one more generation in a folder of packs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wavelift.blocks.blockmap import DiskMap
+from wavelift.blocks.compare import SourceTables, differences
+from wavelift.blocks.compress import Compression
+from wavelift.blocks.packfolder import PackFolder
+from wavelift.blocks.sink import Sink
+from wavelift.cli.report import Watch
+from wavelift.cli.tables import Watched
+from wavelift.cli.targets import TargetRefused
+from wavelift.sources.packs import PackFolderSource
+
+PREFIX = "folder:"
+
+
+class FolderTarget:
+    migration = "copy"
+    # What is kept for good is worth the time that it takes to make it small.
+    compression = Compression(1)
+    modified = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._generation: int | None = None
+
+    @property
+    def text(self) -> str:
+        return f"{PREFIX}{self.path.absolute()}"
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "folder.json").exists()
+
+    @property
+    def id(self) -> str:
+        """The folder's own, wherever it is moved to. Raises `FolderError`."""
+        return f"folder-{PackFolder(self.path).id}"
+
+    def refuse_source(self, source: Path) -> None:
+        if source.resolve().is_relative_to(self.path.resolve()):
+            raise TargetRefused(f"The source {source} lies in the target {self.path}.", "Name another target.")
+
+    def require_verifiable(self, how: str) -> None:
+        """All of a folder can be read back, and in part it can not."""
+        if how != "full":
+            raise TargetRefused("Of a folder of packs all is read back, or nothing.", "Give --verify full.")
+
+    @contextmanager
+    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[None]:
+        """Made if it is not there. What it holds already stays, so no other copy's work is in danger.
+
+        Raises `FolderError`, OSError.
+        """
+        folder = PackFolder(self.path) if self.exists else PackFolder.create(self.path)
+        with folder.held():
+            yield
+
+    def sinks(self, generation: int) -> Callable[[], Sink]:
+        self._generation = generation
+        return lambda: PackFolder(self.path).sink(generation)
+
+    def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
+        """What was copied becomes a generation. Raises `BlocksLost`, `FolderError`, OSError."""
+        assert self._generation is not None
+        consistency = str(result["disks"][0]["consistency"])
+        PackFolder(self.path).commit(self.migration, self._generation, result["base_used"], [(found, consistency)])
+
+    def differing(self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch) -> list[tuple[int, int]]:
+        """Raises `BlocksLost`: a block that does not read back as it was is not read at all."""
+        moment = PackFolderSource(self.path, generation, disk).open()
+        try:
+            return list(differences(found, Watched(SourceTables(moment, check=watch.check), watch), watch.check))
+        finally:
+            moment.close()
+
+    def discard(self) -> None:
+        if self.exists and self._generation is not None:
+            PackFolder(self.path).discard(self._generation)

@@ -1,0 +1,150 @@
+"""TARGET of the copy command at a gateway: `https://HOST:PORT/VOLUME`, with tokens from files."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from wavelift.blocks.blockmap import DiskMap
+from wavelift.blocks.compare import differences
+from wavelift.blocks.compress import Compression
+from wavelift.blocks.descriptor import SinkDescriptor
+from wavelift.blocks.remote_map import RemoteMap
+from wavelift.blocks.sink import Sink, open_sink
+from wavelift.cli.report import Watch
+from wavelift.cli.tables import Watched
+from wavelift.cli.targets import Ranges, TargetRefused
+from wavelift.pinning import read_fingerprint
+
+POLL_SECONDS = 0.5
+_MIGRATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class GatewayTarget:
+    """A volume attached to a gateway. What it held before is the concern of whoever issued the write token."""
+
+    compression = Compression.AUTO
+    exists = True
+    modified = None
+
+    def __init__(self, text: str, token_files: Sequence[Path], fingerprint: str, watch: Watch) -> None:
+        """Raises `TargetRefused` for what cannot be a gateway's volume, or tokens for it."""
+        self.text = text
+        parts = urlsplit(text)
+        self._volume = unquote(parts.path.strip("/"))
+        if not parts.hostname or not self._volume or "/" in self._volume or parts.query or parts.username:
+            raise TargetRefused(f"{text} names no volume of a gateway.", "Write https://HOST:PORT/VOLUME.")
+        self._url = f"{parts.scheme}://{parts.netloc}"
+        self._fingerprint = fingerprint
+        if parts.scheme == "https":
+            try:
+                read_fingerprint(fingerprint)
+            except ValueError as error:
+                raise TargetRefused(
+                    f"The gateway {self._url} cannot be recognised: {error}.",
+                    "Give --fingerprint: the gateway prints it when it starts.",
+                ) from None
+        self._tokens = {scope: token for token, scope, _ in map(_read, token_files)}
+        if "write" not in self._tokens:
+            raise TargetRefused(
+                f"A write token for {self._volume} is needed to copy to a gateway.",
+                "Give the file that holds one: --token-file FILE.",
+                code="token_missing",
+            )
+        self.migration = next(name for _, scope, name in map(_read, token_files) if scope == "write")
+        self._stop = watch.stop
+
+    @property
+    def id(self) -> str:
+        return self._volume
+
+    def refuse_source(self, source: Path) -> None:
+        """The gateway's disks are none of this machine's."""
+
+    def require_verifiable(self, how: str) -> None:
+        """Raises `TargetRefused` when this is not possible with these tokens."""
+        if how == "sample":
+            raise TargetRefused("A gateway reads back all of a volume.", "Give --verify full.", code="not_possible")
+        if "control" not in self._tokens:
+            raise TargetRefused(
+                "Reading a gateway's volume back takes a control token of the migration.",
+                "Give it too: a second --token-file. Or leave --verify out.",
+                code="token_missing",
+            )
+
+    @contextmanager
+    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[None]:
+        """The gateway itself refuses a disk that is too large, before it writes any of it."""
+        yield
+
+    def sinks(self, generation: int) -> Callable[[], Sink]:
+        return lambda: open_sink(self._descriptor(generation), self._stop)
+
+    def differing(self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch) -> Ranges:
+        """What the gateway reads back that is not what the map says."""
+        # It brings an HTTP library that nothing else here needs.
+        from wavelift.service.client import ServiceClient
+
+        spec = {
+            "kind": "verify",
+            "migration": self.migration,
+            "generation": generation,
+            "disks": [{"disk": disk, "volume": self._volume, "size": found.size}],
+        }
+        key = f"{self.migration}/{generation}/verify-{disk}"
+        with ServiceClient(self._url, self._tokens["control"], self._fingerprint) as client:
+            job = client.submit(key, spec)
+            while not job.state.final:
+                watch.progress(total=found.size, done=job.progress.done_bytes)
+                if watch.stop.wait(POLL_SECONDS):
+                    client.cancel(key)
+                watch.check()
+                job = client.job(key)
+        if job.result is None:
+            code, message, remedy = ("cancelled", "The verification was cancelled.", "")
+            if job.error is not None:
+                code, message, remedy = job.error.code, job.error.message, job.error.remedy
+            raise TargetRefused(message, remedy, code=code)
+        if job.result["disks"][0]["root"] == found.root.hex():
+            return []
+        with RemoteMap(lambda: self._descriptor(generation), self._stop) as lies:
+            return list(differences(found, Watched(lies, watch), watch.check))
+
+    def discard(self) -> None:
+        """What was written stays: nothing was made by the copy."""
+
+    def _descriptor(self, generation: int) -> SinkDescriptor:
+        return SinkDescriptor(
+            url=self._url,
+            fingerprint=self._fingerprint,
+            volume=self._volume,
+            generation=generation,
+            token=self._tokens["write"],
+        )
+
+
+def _read(path: Path) -> tuple[str, str, str]:
+    """(token, scope, migration) of the token in a file. Whether it is valid is for the gateway to say."""
+    try:
+        token = path.read_text().strip()
+        body = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        scope, migration = str(claims["scope"]), str(claims["sub"])
+    except OSError as error:
+        raise TargetRefused(
+            f"The token file {path} cannot be read: {error.strerror}.", "Check the path and its rights."
+        ) from None
+    except (ValueError, KeyError, IndexError, TypeError, binascii.Error):
+        raise TargetRefused(
+            f"{path} holds no token of a gateway.", "Put a token that was issued with the gateway's key in it."
+        ) from None
+    # It becomes the name of a folder of the state.
+    if not _MIGRATION.fullmatch(migration):
+        raise TargetRefused(f"The token in {path} is for no usable migration.", "Have another one issued.")
+    return token, scope, migration
