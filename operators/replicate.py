@@ -48,7 +48,8 @@ def replicate(
             ]
             about = {"migration": run.key, "generation": generation}
             copy_key = run.job_key(generation, "copy")
-            copied = step.job(agent, copy_key, {"kind": "replicate", **about, "base": base, "disks": sinks}, event)
+            spec = {"kind": "replicate", **about, "base": base, "disks": sinks, "bandwidth": run.bandwidth}
+            copied = step.job(agent, copy_key, spec, event)
             if copied.state is not JobState.SUCCEEDED:
                 return step.wait_for_agent(run, copy_key)
             source = _result(copied)

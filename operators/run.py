@@ -62,6 +62,12 @@ class MigrationRun:
     def disks(self) -> list[SourceDisk]:
         return self.migration.source.ordered
 
+    @property
+    def bandwidth(self) -> dict[str, Any] | None:
+        """The limit of what the agent sends, as the manifest has it now."""
+        found = self.manifest.bandwidth_of(self.migration)
+        return None if found is None else found.model_dump(mode="json")
+
     @contextmanager
     def agent(self) -> Iterator[ServiceClient]:
         with AgentHook(self.migration.source.agent).get_conn() as client:

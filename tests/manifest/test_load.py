@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.cli.main import main
 from wavelift.manifest.load import ManifestError, load, parse
 from wavelift.manifest.schema import Keep
@@ -48,6 +50,15 @@ def test_the_demo_manifest_says_what_it_should() -> None:
         ("- tcp: 8080", "- {}", "- {}", "checks[2]", "`console: TEXT` or `tcp: PORT`"),
         ("[instance, image", "[instanz, image", "keep: [instanz", "keep[0]", "'instance', 'image'"),
         ("- id: data", "- id: system", "source:", "source", "disk ids must differ"),
+        ("boot_timeout:", "bandwidth: fast\n    boot_timeout:", "bandwidth: fast", "bandwidth.limit", "400mbit"),
+        ("boot_timeout:", "bandwidth: [1]\n    boot_timeout:", "bandwidth: [1]", "bandwidth", "50MB/s"),
+        (
+            "boot_timeout:",
+            "bandwidth: {windows: [{fro: 8, to: '9:00', limit: 0}]}\n    boot_timeout:",
+            "bandwidth: {windows",
+            "bandwidth.windows[0].fro",
+            "did you mean `from`?",
+        ),
         ("boot: true", "boot: false", "source:", "source", "exactly one disk must have `boot: true`"),
     ],
 )
@@ -57,6 +68,30 @@ def test_an_error_names_place_field_and_remedy(old: str, new: str, at: str, fiel
     assert len(found) == 1, problems(text)
     assert found[0].startswith(f"m.yaml:{line_of(text, at)}:")
     assert says in found[0]
+
+
+def test_a_limit_is_the_migrations_own_or_else_the_waves() -> None:
+    text = DEMO.replace("migrations:", "bandwidth: 400mbit\nmigrations:", 1)
+    manifest = parse(text, "m.yaml")
+    assert manifest.bandwidth_of(manifest.migration("web")) == Bandwidth(limit=50_000_000)
+    own = """    bandwidth:
+      limit: 50MB/s
+      timezone: Asia/Shanghai
+      windows:
+        - {days: [mon], from: 22:00, to: "06:30", limit: 0}
+    boot_timeout: 10m"""
+    manifest = parse(text.replace("    boot_timeout: 10m", own), "m.yaml")
+    found = manifest.bandwidth_of(manifest.migration("web"))
+    assert found is not None and found.limit == 50_000_000
+    assert [(each.days, each.start, each.end) for each in found.windows] == [(("mon",), 22 * 60, 390)]
+
+
+def test_the_commented_limit_of_the_demo_manifest_holds() -> None:
+    # Without its comment signs, and without the short form above it.
+    lines = [line for line in DEMO.splitlines() if "# bandwidth: 400mbit" not in line]
+    manifest = parse("\n".join(re.sub(r"^    # ", "    ", line) for line in lines), "m.yaml")
+    found = manifest.migration("web").bandwidth
+    assert found is not None and [window.limit for window in found.windows] == [5_000_000, 0]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class Run:
     """What `replicate` asks of a run and of its backend."""
 
     key = MIGRATION
+    bandwidth: dict[str, Any] | None = None
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from wavelift.manifest.schema import Manifest
@@ -110,7 +111,7 @@ def _unknown(location: Location) -> str:
 
 def _example(location: Location) -> str:
     model = _model_at(location[:-1])
-    field = model.model_fields.get(str(location[-1])) if model else None
+    field = _fields_of(model).get(str(location[-1])) if model else None
     return f" ({field.description})" if field and field.description else ""
 
 
@@ -119,7 +120,7 @@ def _model_at(location: Location) -> type[BaseModel] | None:
     for step in location:
         if isinstance(step, int):
             continue
-        field = model.model_fields.get(step)
+        field = _fields_of(model).get(step)
         inner = _model_in(field.annotation) if field else None
         if inner is None:
             return None
@@ -136,9 +137,14 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _fields_at(location: Location) -> Mapping[str, Any]:
+def _fields_at(location: Location) -> Mapping[str, FieldInfo]:
     model = _model_at(location)
-    return model.model_fields if model else {}
+    return _fields_of(model) if model else {}
+
+
+def _fields_of(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
+    """By the names that a manifest uses: `from` is no name in Python."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _name(location: Location) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from wavelift.blocks.bandwidth import AnyBandwidth, Bandwidth
+
 SLUG = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -24,6 +26,9 @@ def _seconds(value: Any) -> float:
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Slug = Annotated[str, Field(pattern=SLUG)]
+
+
+_BANDWIDTH = "a rate, for example 50MB/s, or a mapping of limit, windows and timezone"
 
 
 class _Strict(BaseModel):
@@ -123,6 +128,7 @@ class Migration(_Strict):
     target: Target
     sync: Sync = Sync()
     checks: Annotated[list[Check], Field(min_length=1)]
+    bandwidth: AnyBandwidth | None = Field(default=None, description=_BANDWIDTH)
     boot_timeout: Seconds = 900.0
     keep: list[Keep] = [Keep.INSTANCE]
 
@@ -133,6 +139,7 @@ class Manifest(_Strict):
     description: str = ""
     cloud: Cloud
     concurrency: Annotated[int, Field(ge=1, le=100)] = 4
+    bandwidth: AnyBandwidth | None = Field(default=None, description=_BANDWIDTH)
     migrations: Annotated[list[Migration], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -142,6 +149,10 @@ class Manifest(_Strict):
         if twice:
             raise ValueError(f"migration names must differ, {', '.join(twice)} is used twice")
         return self
+
+    def bandwidth_of(self, migration: Migration) -> Bandwidth | None:
+        """A migration's own limit; the wave's is what each gets that has none."""
+        return migration.bandwidth or self.bandwidth
 
     def migration(self, name: str) -> Migration:
         """The migration of that name; KeyError when there is none."""
