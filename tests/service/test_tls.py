@@ -139,6 +139,19 @@ def test_neither_plain_http_nor_an_old_tls_gets_an_answer(harness: Harness) -> N
         old.wrap_socket(peer)
 
 
+def test_programs_that_know_authorities_only_can_trust_the_certificate_itself(harness: Harness, tmp_path: Path) -> None:
+    """curl, Prometheus: the certificate as the authority, `wavelift` as the name of the server."""
+    certificate = x509.load_pem_x509_certificate((tmp_path / FILE).read_bytes())
+    trusting = ssl.create_default_context(cadata=certificate.public_bytes(Encoding.PEM).decode())
+    host, _, port = harness.url.removeprefix("https://").rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as peer,
+        trusting.wrap_socket(peer, server_hostname="wavelift") as secured,
+    ):
+        secured.sendall(b"GET /v1/health HTTP/1.1\r\nHost: wavelift\r\nConnection: close\r\n\r\n")
+        assert secured.recv(4096).startswith(b"HTTP/1.1 200")
+
+
 def test_a_restart_keeps_key_and_fingerprint_and_only_the_owner_reads_them(tmp_path: Path) -> None:
     first, others = service_identity(tmp_path), tmp_path / "others"
     others.mkdir()
