@@ -151,3 +151,29 @@ def test_what_cannot_be_repaired_says_why(stack: Stack) -> None:
     stack.replicate(2, 1, sda="d-v1")
     with pytest.raises(AssertionError, match="Generation 2 was begun"):
         repair(stack, 1, "late", sda="d-v1")
+
+
+def test_a_sample_of_the_volume_is_held_against_what_was_sent(stack: Stack) -> None:
+    stack.disk("sda", ODD, {0: noise(10 * MIB), ODD - 512: noise(512)})
+    volume = stack.volume("v1", ODD)
+    stack.start()
+    stack.replicate(1, sda="d-v1")
+
+    def look(step: str, blocks: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        with stack.agent_client as client:
+            path = f"/v1/migrations/{MIGRATION}/generations/1/sample"
+            (drawn,) = client.post(path, {"blocks": blocks, "seed": seed})["disks"]
+        disk = {"disk": "sda", "volume": "d-v1", "size": drawn["size"], "blocks": drawn["blocks"]}
+        spec = {"kind": "sample", "migration": MIGRATION, "generation": 1, "disks": [disk]}
+        with stack.gateway_client as client:
+            client.submit(key := f"{MIGRATION}/1/{step}", spec)
+            return drawn, succeeded(client, key)
+
+    drawn, result = look("small", 64, 5)
+    assert (drawn["data_blocks"], len(drawn["blocks"]), result["differing_blocks"]) == (161, 64, 0)
+    assert drawn["chance_one_block"] < 56 / 161 + 0.01 and 0.4 < drawn["chance_one_percent"] < 0.6
+    assert look("again", 64, 5)[0] == drawn and look("other", 64, 6)[0] != drawn
+    for offset in (3 * BLOCK + 1, ODD - 1):
+        flip(volume, offset)
+    drawn, result = look("whole", 4096, 1)
+    assert drawn["chance_one_block"] == 1 and result["disks"][0]["differing"] == ranges(3, ODD // BLOCK)

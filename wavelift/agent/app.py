@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from wavelift.agent.metrics import figures
 from wavelift.agent.repair import Repairer, RepairSpec
 from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
+from wavelift.agent.samples import SampleAnswer, WantedSample, sample_of
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.errors import BlockError
 from wavelift.blocks.limits import LimitAnswer, Limits, MigrationLimitAnswer, SetLimit
@@ -88,6 +89,14 @@ def make_app(
     def commit(migration: str, generation: int) -> CommitAnswer:
         done = MigrationState(state, _name(migration)).commit(generation)
         return CommitAnswer(migration=migration, generation=done.generation)
+
+    @app.post(
+        "/v1/migrations/{migration}/generations/{generation}/sample",
+        summary="Draw a sample of a generation, to be held against its volumes",
+        dependencies=guard,
+    )
+    def sample(migration: str, generation: int, wanted: WantedSample) -> SampleAnswer:
+        return sample_of(MigrationState(state, _name(migration)), generation, wanted)
 
     @app.get("/v1/migrations/{migration}", summary="The last committed generation", dependencies=guard)
     def committed(migration: str) -> CommitAnswer:

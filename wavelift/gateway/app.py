@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
 from wavelift.gateway.metrics import figures
 from wavelift.gateway.readbacks import ReadBacks
+from wavelift.gateway.sampled import SampleSpec, read_sample
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import ForbiddenRequest, NotFound
 from wavelift.service.jobs import JobStore
@@ -41,6 +43,7 @@ def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks) -> JobRunne
     jobs = GatewayJobs(volumes, readbacks)
     kinds: list[JobKind[Any]] = [
         JobKind("verify", VerifySpec, jobs.verify),
+        JobKind("sample", SampleSpec, partial(read_sample, volumes)),
         JobKind("prepare", PrepareSpec, jobs.prepare),
     ]
     return JobRunner(JobStore(state / "jobs.db"), kinds)

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wavelift.blocks.blockmap import generation_root
-from wavelift.blocks.errors import VolumeTooSmall
 from wavelift.blocks.readback import ReadBack
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
@@ -80,9 +79,7 @@ class GatewayJobs:
         before = 0
         roots: list[tuple[str, bytes]] = []
         for disk in spec.disks:
-            volume = self._volumes.find(disk.volume)
-            if volume.size < disk.size:
-                raise VolumeTooSmall(disk.disk, disk.size, disk.volume, volume.size)
+            volume = self._volumes.holding(disk.volume, disk.disk, disk.size)
 
             def check(before: int = before) -> None:
                 context.check()

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from wavelift.blocks.errors import VolumeTooSmall
 from wavelift.blocks.volume import VolumeWriter, open_direct
 from wavelift.gateway.turns import Turns
 from wavelift.service.errors import NotFound
@@ -67,6 +68,13 @@ class Volumes:
         raise VolumeNotAttached(
             f"Volume {volume} is not attached to this gateway; attached: {there}.", "Attach it, then try again."
         )
+
+    def holding(self, volume: str, disk: str, size: int) -> Volume:
+        """The volume that has room for a disk of `size` bytes. Raises `VolumeNotAttached`, `VolumeTooSmall`."""
+        found = self.find(volume)
+        if found.size < size:
+            raise VolumeTooSmall(disk, size, volume, found.size)
+        return found
 
     def _link(self, volume: str) -> Path:
         return self._folder / f"{PREFIX}{volume.removeprefix('d-')}"
