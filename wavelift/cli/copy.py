@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,8 @@ from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.compress import MAX_LEVEL, Compression
 from wavelift.blocks.errors import BlockError
 from wavelift.blocks.rate import InvalidRate, parse_rate
-from wavelift.blocks.sink import Sink
-from wavelift.blocks.throttle import Throttle
+from wavelift.blocks.throttle import Flow, Throttle
 from wavelift.cli.copystate import CopyState, StateUnusable, Subject, kept, passing
-from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import DIFFERENT, SAME, Watch, run_reporting
 from wavelift.cli.summary import Summary
 from wavelift.cli.tables import path_of
@@ -108,11 +106,16 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
             )
         with target.held(size, lambda found: args.overwrite or state.is_target(found)):
             generation = state.next_generation()
+            throttles = [] if args.limit is None else [Throttle(Bandwidth(limit=args.limit))]
+
+            def flow() -> Flow:
+                return Flow(DISK, throttles, watch.stop.is_set)
+
             order = Order(
                 subject.migration,
                 generation,
                 _base(args, state, target, watch),
-                [Target(DISK, source, target.id, _paced(target.sinks(generation), args.limit, watch))],
+                [Target(DISK, source, target.id, target.sinks(generation, flow))],
                 compression=args.compress or target.compression,
             )
             state.begin(target.id)
@@ -136,13 +139,6 @@ def _target(args: argparse.Namespace, watch: Watch) -> Destination:
     from wavelift.cli.gateway_target import GatewayTarget
 
     return GatewayTarget(args.target, args.token_file, args.fingerprint, watch)
-
-
-def _paced(open_sink: Callable[[], Sink], limit: int | None, watch: Watch) -> Callable[[], Sink]:
-    if limit is None:
-        return open_sink
-    throttle = Throttle(Bandwidth(limit=limit))
-    return lambda: PacedSink(open_sink(), throttle, watch.stop.is_set)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from wavelift.blocks.compress import Compression
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.remote_map import RemoteMap
 from wavelift.blocks.sink import Sink, open_sink
+from wavelift.blocks.throttle import Flow
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
 from wavelift.cli.targets import Ranges, TargetRefused
@@ -83,8 +84,8 @@ class GatewayTarget:
         """The gateway itself refuses a disk that is too large, before it writes any of it."""
         yield
 
-    def sinks(self, generation: int) -> Callable[[], Sink]:
-        return lambda: open_sink(self._descriptor(generation), self._stop)
+    def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
+        return lambda: open_sink(self._descriptor(generation), self._stop, flow=flow())
 
     def differing(self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch) -> Ranges:
         """What the gateway reads back that is not what the map says."""

@@ -21,8 +21,10 @@ from wavelift.blocks.errors import BlockError, VolumeTooSmall
 from wavelift.blocks.readback import ReadBack
 from wavelift.blocks.sink import Sink
 from wavelift.blocks.sink_local import LocalSink
+from wavelift.blocks.throttle import Flow
 from wavelift.cli import sample
 from wavelift.cli.overlap import loops_on, overlap
+from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
 
@@ -69,7 +71,8 @@ class Destination(Protocol):
 
     def held(self, size: int, ours: Callable[[str], bool]) -> AbstractContextManager[None]: ...
 
-    def sinks(self, generation: int) -> Callable[[], Sink]: ...
+    def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
+        """What opens a worker's sink; `flow` makes its way through the limits."""
 
     def differing(
         self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch
@@ -153,8 +156,8 @@ class LocalTarget:
                 raise VolumeTooSmall("of the source", size, str(self.path), there)
             yield
 
-    def sinks(self, generation: int) -> Callable[[], Sink]:
-        return lambda: LocalSink(self.path)
+    def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
+        return lambda: PacedSink(LocalSink(self.path), flow())
 
     def require_verifiable(self, how: str) -> None:
         """What can be written can be read."""
