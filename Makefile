@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: demo up down test test-slow lint setup clean agent-bundle
+.PHONY: demo up down test test-slow lint setup clean agent-bundle api
 
 demo: $(READY)            ## run the main job: migrate the demo machine onto the local cloud and boot it
 	$(PYTHON) -m demo run
@@ -37,6 +37,9 @@ $(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml s
 	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
+
+api: $(READY)             ## docs/api/*.json from the services themselves
+	$(PYTHON) scripts/api_documents.py
 
 clean:                    ## remove every trace: running processes, virtual environment, built machines
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m demo down; fi

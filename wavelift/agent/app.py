@@ -71,10 +71,16 @@ def make_runner(
 
 
 def make_app(
-    state: Path, sources: Mapping[str, Source], limits: Limits, runner: JobRunner, secret: str, wire: WireMeter
+    state: Path,
+    sources: Mapping[str, Source],
+    limits: Limits,
+    runner: JobRunner,
+    secret: str,
+    wire: WireMeter,
+    scraper: str | None = None,
 ) -> FastAPI:
     check = shared_secret(secret)
-    app = build_app("agent", runner, check, metrics=lambda: figures(state, wire))
+    app = build_app("agent", runner, check, metrics=lambda: figures(state, wire, limits), scraper=scraper)
     guard = [Depends(bearer(check))]
 
     @app.get("/v1/disks", summary="The disks on offer", dependencies=guard, response_model_exclude_none=True)

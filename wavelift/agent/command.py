@@ -13,7 +13,7 @@ from wavelift.blocks.meter import WireMeter
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.limits import add_limits, apply_limits
 from wavelift.service.logs import add_log_format, configure_logging
-from wavelift.service.server import add_plaintext, listen, read_secret, serve
+from wavelift.service.server import add_metrics_token, add_plaintext, listen, read_secret, serve
 from wavelift.service.tls import service_identity
 from wavelift.sources.base import Source
 from wavelift.sources.choose import Guests, source_for
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plaintext(parser)
     add_limits(parser)
     add_log_format(parser)
+    add_metrics_token(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     apply_limits(args.full_priority, args.max_memory)
     sources = parse_disks(args.disk, args.state / "scratch")
     secret = read_secret(args.token_file)
+    scraper = None if args.metrics_token_file is None else read_secret(args.metrics_token_file)
     args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     # What a killed agent left on a host costs it space until it is taken down: so at once.
     recover_all(sources.values())
@@ -54,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     wire = WireMeter()
     runner = make_runner(args.state, sources, limits, args.connections, wire)
     runner.start()
-    return serve("agent", make_app(args.state, sources, limits, runner, secret, wire), server, runner.stop, identity)
+    return serve(
+        "agent", make_app(args.state, sources, limits, runner, secret, wire, scraper), server, runner.stop, identity
+    )
 
 
 def parse_disks(values: list[str], scratch: Path) -> dict[str, Source]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from wavelift.agent.state import MigrationState
+from wavelift.blocks.limits import Limits
 from wavelift.blocks.meter import WireMeter
 from wavelift.service.metrics import counter, gauge
 
 
-def figures(state: Path, wire: WireMeter) -> Iterator[Metric]:
+def figures(state: Path, wire: WireMeter, limits: Limits) -> Iterator[Metric]:
     generations = GaugeMetricFamily(
         "wavelift_committed_generation", "The last generation verified at the target", labels=["migration"]
     )
@@ -36,3 +37,5 @@ def figures(state: Path, wire: WireMeter) -> Iterator[Metric]:
     for code, count in wire.errors().items():
         errors.add_metric([code], count)
     yield errors
+    waited = limits.all.waited_seconds
+    yield counter("wavelift_throttle_wait_seconds", "How long senders waited for the agent's limit", waited)

@@ -58,12 +58,18 @@ class Throttle:
         self._bucket = Bucket(0, 0.0)
         self._now = Now(None, None)
         self._look_at = 0.0
+        self._waited = 0.0
         self._bandwidth = Bandwidth()
         self.change(bandwidth or Bandwidth())
 
     @property
     def bandwidth(self) -> Bandwidth:
         return self._bandwidth
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long senders have waited here, all of them together."""
+        return self._waited
 
     def change(self, bandwidth: Bandwidth) -> None:
         """In force at once, also for those who wait."""
@@ -86,6 +92,7 @@ class Throttle:
 
     def take(self, lane: str, count: int, stopped: Callable[[], bool]) -> None:
         """Returns when `count` bytes may go. Raises `Stopped`."""
+        began = self._clock.seconds()
         with self._lock:
             ticket = self._turns.join(lane, count, threading.Condition(self._lock))
             try:
@@ -108,6 +115,7 @@ class Throttle:
             finally:
                 self._turns.leave(ticket)
                 self._wake_first()
+                self._waited += self._clock.seconds() - began
 
     def _wake_first(self) -> None:
         if self._turns.first is not None:

@@ -62,7 +62,13 @@ def admit(claims: Claims, key: str, spec: Mapping[str, Any] | None) -> None:
 
 
 def make_app(
-    volumes: Volumes, readbacks: ReadBacks, limits: Limits, runner: JobRunner, data: DataServer, key: str
+    volumes: Volumes,
+    readbacks: ReadBacks,
+    limits: Limits,
+    runner: JobRunner,
+    data: DataServer,
+    key: str,
+    scraper: str | None = None,
 ) -> FastAPI:
     def control(token: str) -> Claims:
         return verify(key, token, scope="control")
@@ -70,7 +76,7 @@ def make_app(
     def health() -> dict[str, Any]:
         return {"data_port": data.port, "packs_received": data.packs_received, "packs": readable()}
 
-    app = build_app("gateway", runner, control, admit, health, lambda: figures(data))
+    app = build_app("gateway", runner, control, admit, health, lambda: figures(data, limits), scraper)
 
     @app.get("/v1/volumes", summary="The volumes attached", dependencies=[Depends(bearer(control))])
     def attached() -> list[VolumeAnswer]:

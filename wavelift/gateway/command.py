@@ -12,7 +12,7 @@ from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.logs import add_log_format, configure_logging
-from wavelift.service.server import add_plaintext, listen, read_secret, serve
+from wavelift.service.server import add_metrics_token, add_plaintext, listen, read_secret, serve
 from wavelift.service.tls import service_identity
 from wavelift.service.tokens import check_key
 
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE", help="the key of the tokens")
     add_plaintext(parser)
     add_log_format(parser)
+    add_metrics_token(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.devices.is_dir():
         raise InvalidRequest(f"{args.devices} is not a folder.", "Give the folder of the attached devices.")
     key = check_key(read_secret(args.key_file))
+    scraper = None if args.metrics_token_file is None else read_secret(args.metrics_token_file)
     args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = None if args.plaintext else service_identity(args.state)
     server = listen(args.listen)
@@ -53,4 +55,5 @@ def run(args: argparse.Namespace) -> int:
         data.shutdown()
         runner.stop()
 
-    return serve("gateway", make_app(volumes, readbacks, limits, runner, data, key), server, stop, identity)
+    app = make_app(volumes, readbacks, limits, runner, data, key, scraper)
+    return serve("gateway", app, server, stop, identity)

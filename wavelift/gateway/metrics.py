@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
+from wavelift.blocks.limits import Limits
 from wavelift.gateway.data import DataServer
 from wavelift.service.metrics import counter, gauge
 
 
-def figures(data: DataServer) -> Iterator[Metric]:
+def figures(data: DataServer, limits: Limits) -> Iterator[Metric]:
     taken = data.taken
     yield counter("wavelift_packs", "Packs made durable since the start", taken.packs)
     received = CounterMetricFamily(
@@ -23,4 +24,6 @@ def figures(data: DataServer) -> Iterator[Metric]:
     for code, count in taken.refused().items():
         refused.add_metric([code], count)
     yield refused
+    waited = limits.all.waited_seconds
+    yield counter("wavelift_throttle_wait_seconds", "How long packs waited for the gateway's limit", waited)
     yield gauge("wavelift_connections", "Open connections of senders", data.connections)

@@ -76,6 +76,16 @@ def shared_secret(secret: str) -> Callable[[str], str]:
     return check
 
 
+def _scraping(check: Callable[[str], Any], scraper: str | None) -> Callable[[str], Any]:
+    # Whoever watches need not be able to start jobs, and a token of minutes is of no use to a scraper.
+    def either(token: str) -> Any:
+        if scraper is not None and hmac.compare_digest(token.encode(), scraper.encode()):
+            return None
+        return check(token)
+
+    return either
+
+
 def error_body(code: str, message: str, remedy: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "remedy": remedy}}
 
@@ -139,8 +149,12 @@ def build_app(
     admit: Admit = _admit_all,
     health: Callable[[], Mapping[str, Any]] = dict,
     metrics: Source = tuple,
+    scraper: str | None = None,
 ) -> FastAPI:
-    """An app with health, jobs and error handling; the service adds its own routes."""
+    """An app with health, jobs and error handling; the service adds its own routes.
+
+    `metrics` are figures of its own; `scraper` a secret that is good for asking for figures, and for nothing else.
+    """
     # FastAPI's own pages would answer without a token.
     app = FastAPI(
         title=f"Wavelift {service}",
@@ -157,7 +171,7 @@ def build_app(
 
     app.include_router(jobs_router(runner, check, admit))
     add_openapi(app, bearer(check), runner.models())
-    add_metrics(app, bearer(check), service, runner, metrics)
+    add_metrics(app, bearer(_scraping(check, scraper)), service, runner, metrics)
     _install_error_handlers(app, service)
     return app
 

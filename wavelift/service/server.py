@@ -55,6 +55,12 @@ def read_secret(path: Path) -> str:
     return secret
 
 
+def add_metrics_token(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics-token-file", type=Path, metavar="FILE", help="a secret that is good for GET /metrics only"
+    )
+
+
 def add_plaintext(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plaintext", action="store_true", help="no TLS; only where the link itself is encrypted, or to measure"
