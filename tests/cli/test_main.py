@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from wavelift.cli.main import main
+
 DEMO = Path(__file__).parents[2] / "manifests" / "demo.yaml"
 
 
@@ -17,3 +21,26 @@ def test_a_reader_that_has_seen_enough_is_no_failure_to_report() -> None:
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("gateway", "--state", "s", "--devices", "nowhere", "--key-file", "k"), "nowhere is not a folder"),
+        (("agent", "--state", "s", "--token-file", "nowhere"), "nowhere cannot be read"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"wavelift {arguments[0]}: ") and said in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["agent", "gateway"])
+def test_the_help_of_a_service_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0 and "examples:\n  openssl rand -hex 32 > " in capsys.readouterr().out

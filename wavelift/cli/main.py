@@ -9,17 +9,35 @@ import sys
 from dataclasses import dataclass
 
 from wavelift import __version__
+from wavelift.service.errors import Explained, explain
 
 
 @dataclass(frozen=True)
 class _Command:
-    """Where a subcommand is: its module, and in there what declares its arguments and what runs it."""
+    """Where a subcommand is: its module, and in there what declares its arguments and what runs it. Its help ends with
+    `examples`, or what the module has under EXAMPLES."""
 
     help: str
     module: str
     arguments: str = "add_arguments"
     run: str = "run"
+    examples: str | None = None
 
+
+_AGENT_EXAMPLES = """\
+examples:
+  openssl rand -hex 32 > agent.secret
+  wavelift agent --state /var/lib/wavelift --token-file agent.secret --listen 0.0.0.0:8443 --disk sda=/dev/sda
+
+It prints its URL and the fingerprint of its certificate, which clients have to be told.
+"""
+_GATEWAY_EXAMPLES = """\
+examples:
+  openssl rand -hex 32 > gateway.key
+  wavelift gateway --state /var/lib/wavelift --devices /dev/disk/by-id --key-file gateway.key --listen 0.0.0.0:8443
+
+It prints its URL and the fingerprint of its certificate, which clients have to be told.
+"""
 
 _COMMANDS = {
     "copy": _Command("copy a disk to a file, a device or a gateway; whole, or what changed", "wavelift.cli.copy"),
@@ -34,9 +52,13 @@ _COMMANDS = {
     "plan": _Command(
         "what a manifest will create, in order", "wavelift.cli.manifests", "add_plan_arguments", "show_plan"
     ),
-    "agent": _Command("serve: reads the disks of a source and sends them", "wavelift.agent.command"),
+    "agent": _Command(
+        "serve: reads the disks of a source and sends them", "wavelift.agent.command", examples=_AGENT_EXAMPLES
+    ),
     "gateway": _Command(
-        "serve: receives packs beside the volumes, verifies, prepares guests", "wavelift.gateway.command"
+        "serve: receives packs beside the volumes, verifies, prepares guests",
+        "wavelift.gateway.command",
+        examples=_GATEWAY_EXAMPLES,
     ),
     "localcloud": _Command(
         "serve: a cloud of its own, ECS over its wire protocol, on files and QEMU", "wavelift.localcloud.command"
@@ -59,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=f"wavelift {name}",
         description=command.help,
-        epilog=getattr(module, "EXAMPLES", None),
+        epilog=command.examples or getattr(module, "EXAMPLES", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         # @FILE stands for the arguments in it, one a line: a service's are kept so.
         fromfile_prefix_chars="@",
@@ -73,6 +95,12 @@ def main(argv: list[str] | None = None) -> int:
         # Whoever reads has seen enough (`| head`); what is left in the buffer goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        if not isinstance(error, Explained | OSError):
+            raise
+        _, message, remedy = explain(error)
+        print(f"wavelift {name}: {message}\n{remedy}".rstrip(), file=sys.stderr)
+        return 2
     return status
 
 
