@@ -121,3 +121,19 @@ def test_who_may_set_limits_and_what_is_refused(two: Stack) -> None:
                 put(client, path, value)
             assert refused.value.http_status in (404, 422) and words in refused.value.message
         assert client.get(ALL)["bandwidth"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["agent", "gateway"])
+def test_at_64_kilobytes_a_second_no_request_times_out(stack: Stack, where: str) -> None:
+    # Longer than any timeout of a request: 8 MiB take two minutes.
+    disk = stack.disk("sda", 8 * MIB, {0: noise(8 * MIB)})
+    volume = stack.volume("v1", 8 * MIB)
+    stack.start()
+    with stack.agent_client as agent, stack.gateway_client as gateway:
+        put(agent if where == "agent" else gateway, ALL, "64KB/s")
+        agent.submit(KEY, stack.spec(1, sda="d-v1"))
+        assert wait(agent, KEY, JobState.SUCCEEDED, JobState.FAILED, seconds=280).state is JobState.SUCCEEDED
+        # Nothing was sent twice.
+        assert gateway.health()["packs_received"] == 3
+    assert same(disk, volume) and "ended early" not in stack.gateway.log()
