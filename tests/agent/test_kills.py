@@ -18,10 +18,11 @@ import pytest
 from blake3 import blake3
 
 from tests.blocks.reader import block_digests, generation_root
-from wavelift.agent.journal import UNDURABLE
+from wavelift.agent.journal import UNDURABLE, acknowledged
 from wavelift.service.errors import WaveliftError
 from wavelift.service.jobs import JobState
 
+from ..sources.test_qemu import Machine
 from .conftest import MIB, MIGRATION, Stack
 from .wire import AT, Wire
 
@@ -50,28 +51,31 @@ class Matrix:
         self.wire = wire
         self.random = random.Random(seed)
         self.deaths: list[str] = []
-        self.started = 0
 
     def start(self) -> None:
         self.stack.start("--connections", str(CONNECTIONS))
-        self.wire.carry(int(self.stack.gateway.url.rpartition(":")[2]), packs=False)
+        self.port = int(self.stack.gateway.url.rpartition(":")[2])
+        self.url = self.stack.gateway.url.replace("127.0.0.1", AT)
         self._follow()
 
     def spec(self, generation: int, volumes: Mapping[str, str]) -> dict[str, Any]:
         spec = self.stack.spec(generation, generation - 1 or None, **volumes)
         for disk in spec["disks"]:
-            disk["sink"] |= {"url": self.stack.gateway.url.replace("127.0.0.1", AT), "max_pack_bytes": PACK}
+            disk["sink"] |= {"url": self.url, "max_pack_bytes": PACK}
         return spec
 
     def replicate(self, generation: int, volumes: Mapping[str, str], kills: int, content: int) -> dict[str, Any]:
         """Submitted, and submitted again where an orchestrator would; returns the result. `content` in bytes."""
         key, spec = f"{MIGRATION}/{generation}/copy", self.spec(generation, volumes)
-        self._submit(key, spec)
+        self.submit(key, spec)
+        self.fire(key, spec, kills, content)
+        return self.finished(key, spec)
+
+    def fire(self, key: str, spec: Mapping[str, Any], kills: int, content: int) -> None:
         for _ in range(kills):
             kind = self.random.choice(KINDS)
             self._await_moment(key, spec, kind, content // kills)
             self.die(kind)
-        return self._finished(key, spec)
 
     def die(self, kind: str) -> None:
         self.deaths.append(kind)
@@ -80,14 +84,19 @@ class Matrix:
         if kind in ("gateway", "both"):
             self.stack.gateway.kill()
             time.sleep(self.random.random() / 4)
+            # Somebody else may have the port meanwhile.
+            self.stack.gateway.address = "127.0.0.1:0"
             self.stack.gateway.start()
             self._follow()
         if kind in ("agent", "both"):
             # What was stalled arrives late, from an agent that is dead.
             self.wire.flow()
-            self.stack.agent.start()
-            self.started += 1
+            self.start_agent()
         self.wire.flow()
+
+    def start_agent(self) -> None:
+        self.stack.agent.address = "127.0.0.1:0"
+        self.stack.agent.start()
 
     def commit(self, generation: int) -> None:
         """The agent is killed around it; whoever asked, asks again."""
@@ -111,12 +120,12 @@ class Matrix:
             return
         on_wire = kind if kind in ("cut", "stall", "truncate", "flip") else self.random.choice(["pass", "stall"])
         fault = self.wire.arm(on_wire, self.random.randrange(1, max(2, span)))
-        while not fault.struck.wait(0.01) and self._state(key, spec) is not JobState.SUCCEEDED:
+        while not fault.struck.wait(0.01) and self.state(key, spec) is not JobState.SUCCEEDED:
             continue
         if kind == "stall":
             time.sleep(self.random.random() / 2)
 
-    def _state(self, key: str, spec: Mapping[str, Any]) -> JobState:
+    def state(self, key: str, spec: Mapping[str, Any]) -> JobState:
         with self.stack.agent_client as client:
             job = client.job(key)
             if job.state is JobState.FAILED:
@@ -125,9 +134,9 @@ class Matrix:
                 client.submit(key, spec)
             return job.state
 
-    def _finished(self, key: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    def finished(self, key: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + 120
-        while self._state(key, spec) is not JobState.SUCCEEDED:
+        while self.state(key, spec) is not JobState.SUCCEEDED:
             assert time.monotonic() < deadline, self.stack.agent.log()[-4000:]
             time.sleep(0.02)
         with self.stack.agent_client as client:
@@ -135,7 +144,7 @@ class Matrix:
         assert result is not None
         return result
 
-    def _submit(self, key: str, spec: Mapping[str, Any]) -> None:
+    def submit(self, key: str, spec: Mapping[str, Any]) -> None:
         with self.stack.agent_client as client:
             client.submit(key, spec)
 
@@ -146,8 +155,10 @@ class Matrix:
             print(f"the commit of {generation} was cut short: {error}")
 
     def _follow(self) -> None:
-        """A gateway that was started again takes packs at another port."""
-        self.wire.carry(int(self.stack.gateway_client.health()["data_port"]), packs=True)
+        """A gateway that was started again listens at other ports."""
+        self.wire.carry(self.port, int(self.stack.gateway.url.rpartition(":")[2]), packs=False)
+        data = int(self.stack.gateway_client.health()["data_port"])
+        self.wire.carry(data, data, packs=True)
 
 
 def root_of(contents: Mapping[str, bytes]) -> str:
@@ -204,6 +215,127 @@ def under_fire(stack: Stack, wire: Wire, seed: int, generations: int, kills: int
             change(path, chance)
     print(f"{matrix.deaths=} {wire.sent=} {content=} bound={matrix.sent_at_most(content)}")
     assert wire.sent <= matrix.sent_at_most(content)
+
+
+class Writer:
+    """Writes noise into a guest's disks for as long as it runs."""
+
+    def __init__(self, guest: Machine, disks: Mapping[str, int], seed: int) -> None:
+        self._guest = guest
+        self._disks = disks
+        self._random = random.Random(seed)
+        self._noise = guest.folder / "noise"
+        self._ending = threading.Event()
+
+    def fill(self, name: str, start: int, length: int) -> None:
+        self._noise.write_bytes(self._random.randbytes(length))
+        self._guest.io(name, f"write -s {self._noise} {start} {length}")
+
+    def __enter__(self) -> Writer:
+        self._ending.clear()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.wait(0.05):
+            name = self._random.choice(list(self._disks))
+            start = self._random.randrange(self._disks[name] // 4096 - 64) * 4096
+            if self._random.random() < 0.2:
+                self._guest.io(name, f"write -z -u {start} 256k")
+            else:
+                self.fill(name, start, 4096 * self._random.randrange(1, 64))
+
+
+def live_under_fire(stack: Stack, wire: Wire, guest: Machine, seed: int, generations: int, kills: int) -> None:
+    sizes = {name: len(guest.content(name)) for name in guest.images}
+    volumes = {name: f"d-v{index}" for index, name in enumerate(sizes)}
+    files = {name: stack.volume(volumes[name].removeprefix("d-"), size, b"old!") for name, size in sizes.items()}
+    stack.disks = {name: Path(f"qmp:{guest.monitor}?node={name}") for name in sizes}
+    writer = Writer(guest, sizes, seed)
+    for name, size in sizes.items():
+        writer.fill(name, 0, size * 3 // 4)
+    matrix = Matrix(stack, wire, seed)
+    matrix.start()
+    content, compared = 0, 0
+    for generation in range(1, generations + 1):
+        key, spec = f"{MIGRATION}/{generation}/copy", matrix.spec(generation, volumes)
+        with writer:
+            time.sleep(0.5)
+            matrix.submit(key, spec)
+            matrix.fire(key, spec, kills // generations, sum(sizes.values()) // (2 * generation))
+            # The last attempt sees the guest when nothing writes any more, if there is one.
+            wire.hold()
+            quiet = matrix.state(key, spec) is not JobState.SUCCEEDED
+            stack.agent.kill()
+        wire.flow()
+        matrix.start_agent()
+        matrix.deaths.append("agent")
+        result = matrix.finished(key, spec)
+        print(f"generation {generation}: {result['tracker']}, {result['notes']}")
+        if quiet:
+            compared += 1
+            contents = {name: guest.content(name) for name in sizes}
+            for name, disk in contents.items():
+                assert files[name].read_bytes() == disk, f"seed {seed}, generation {generation}, {name}"
+            assert result["root"] == root_of(contents)
+        assert result["root"] == root_of({name: path.read_bytes() for name, path in files.items()})
+        content += sum(disk["sent_bytes"] for disk in result["disks"])
+        matrix.commit(generation)
+    final = matrix.replicate(generations + 1, volumes, 0, 0)
+    assert final["tracker"] == "bitmap"
+    assert all(files[name].read_bytes() == guest.content(name) for name in sizes), seed
+    content += sum(disk["sent_bytes"] for disk in final["disks"])
+    print(f"{compared=} {matrix.deaths=} {wire.sent=} {content=} bound={matrix.sent_at_most(content)}")
+    assert wire.sent <= matrix.sent_at_most(content)
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path, a=24 * MIB, rawb=16 * MIB)
+    yield machine
+    machine.stop(kill=True)
+
+
+def test_a_first_copy_of_a_live_guest_goes_on_after_its_agent_died(stack: Stack, wire: Wire, guest: Machine) -> None:
+    writer = Writer(guest, {}, 1)
+    writer.fill("a", 0, 24 * MIB)
+    stack.disks["a"] = Path(f"qmp:{guest.monitor}?node=a")
+    volume = stack.volume("v0", 24 * MIB, b"old!")
+    matrix = Matrix(stack, wire, 1)
+    matrix.start()
+    key, spec = f"{MIGRATION}/1/copy", matrix.spec(1, {"a": "d-v0"})
+    stall = wire.arm("stall", 14 * MIB)
+    matrix.submit(key, spec)
+    assert stall.struck.wait(60)
+    stack.agent.kill()
+    (done,) = acknowledged(stack.folder / f"ag/migrations/{MIGRATION}/work/1/journal", 1)
+    (start, end), *_ = done.done
+    assert done.done.total >= 4 * MIB and end - start >= MIB
+    writer.fill("a", start + BLOCK + 512, 1024)
+    guest.io("a", f"write -z -u {start + 4 * BLOCK} 128k")
+    before = wire.sent
+    matrix.start_agent()
+    wire.flow()
+    result = matrix.finished(key, spec)
+    assert volume.read_bytes() == guest.content("a") and result["root"] == root_of({"a": guest.content("a")})
+    assert "what was written is sent again" in result["notes"][0]
+    left = 24 * MIB - done.done.total + BLOCK
+    # Whatever was stalled is delivered too, by a connection whose other end is dead.
+    assert wire.sent - before <= left * 1.02 + CONNECTIONS * 65536
+
+
+def test_a_live_guest_under_fire(stack: Stack, wire: Wire, guest: Machine) -> None:
+    live_under_fire(stack, wire, guest, seed(), generations=1, kills=2)
+
+
+@pytest.mark.slow
+def test_thirty_deaths_over_a_live_guest(stack: Stack, wire: Wire, guest: Machine) -> None:
+    live_under_fire(stack, wire, guest, seed(), generations=5, kills=25)
 
 
 def seed() -> int:

@@ -1,6 +1,6 @@
 """The network between agent and gateway: a TCP proxy that counts and, when told, cuts, stalls, truncates or flips.
 
-It listens at 127.0.0.2 on the gateway's own ports, so that the port a gateway names leads through it.
+It listens at 127.0.0.2. The port that a gateway names for packs leads through it, as it is the same there.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ class Wire:
         self._flowing = threading.Event()
         self._flowing.set()
         self._ports: dict[int, socket.socket] = {}
+        self._leads: dict[int, int] = {}
         self._open: set[socket.socket] = set()
 
-    def carry(self, port: int, *, packs: bool) -> None:
-        """Lead 127.0.0.2:port to 127.0.0.1:port. `packs`: what goes up is counted, and faults strike there."""
+    def carry(self, port: int, to: int, *, packs: bool) -> None:
+        """Lead 127.0.0.2:port to 127.0.0.1:to, from now on. `packs`: counted on their way up, and struck by faults."""
+        self._leads[port] = to
         if port in self._ports:
             return
         listening = socket.create_server((AT, port))
@@ -46,6 +48,10 @@ class Wire:
         with self._lock:
             self._fault = Fault(kind, self.sent + after)
             return self._fault
+
+    def hold(self) -> None:
+        """Stall now."""
+        self._flowing.clear()
 
     def flow(self) -> None:
         """End a stall."""
@@ -64,7 +70,7 @@ class Wire:
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", port))
+                server = socket.create_connection(("127.0.0.1", self._leads[port]))
             except OSError:
                 client.close()
                 continue

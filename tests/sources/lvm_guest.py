@@ -16,7 +16,7 @@ from wavelift.sources.base import Consistency, PointInTime
 from wavelift.sources.choose import PathSource, source_for
 from wavelift.sources.device import DevicePointInTime
 from wavelift.sources.lvm import LvmPointInTime
-from wavelift.sources.together import recover_all
+from wavelift.sources.together import Since, recover_all
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -150,7 +150,7 @@ def without_room_the_volume_itself_is_read_and_labelled() -> None:
 
 def two_volumes_are_of_one_instant_unless_one_was_written_in_between() -> None:
     first, second = PathSource(DATA), PathSource(OTHER)
-    opened = first.open_together([(first, None), (second, None)])
+    opened = first.open_together([(first, Since()), (second, Since())])
     assert [point.consistency for point in opened] == [Consistency.CRASH, Consistency.CRASH]
     for point in opened:
         point.close()

@@ -12,6 +12,7 @@ from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency
 from wavelift.sources.choose import Guests, PathSource, source_for
 from wavelift.sources.qemu import QemuDisk
+from wavelift.sources.together import Since
 
 from .conftest import LoopDevice
 
@@ -112,20 +113,20 @@ def test_disks_of_this_machine_are_opened_together_and_described_without_a_trace
     disks = [plain, device, inside]
     assert len({disk.host for disk in disks}) == 1
     assert [disk.describe() for disk in disks] == [(SIZE, Consistency.OFFLINE)] * 3
-    opened = device.open_together([(disk, None) for disk in disks])
+    opened = device.open_together([(disk, Since()) for disk in disks])
     assert [type(point).__name__ for point in opened] == ["ImagePointInTime", "DevicePointInTime", "Qcow2PointInTime"]
     # Described while it is read: what it is then, in use.
     assert device.describe() == (SIZE, Consistency.CRASH)
     for point in opened:
         point.close()
     for disk in disks:
-        disk.forget()
+        disk.forget("web")
 
 
 def test_where_one_of_several_disks_fails_none_stays_open(tmp_path: Path, loop_device: LoopDevice) -> None:
     device = PathSource(loop_device(raw(tmp_path / "a")))
     with pytest.raises(SourceError, match="No such file"):
-        device.open_together([(device, None), (PathSource(tmp_path / "none"), None)])
+        device.open_together([(device, Since()), (PathSource(tmp_path / "none"), Since())])
     # Nobody holds it: it can be claimed again.
     again = device.open()
     assert again.consistency is Consistency.OFFLINE

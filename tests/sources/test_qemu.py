@@ -17,7 +17,7 @@ from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, PointInTime
 from wavelift.sources.qemu import QemuDisk, QemuGuest, QemuPointInTime
 from wavelift.sources.qmp import GuestGone, MonitorBusy, Qmp
-from wavelift.sources.together import open_all
+from wavelift.sources.together import Since, open_all
 
 MIB = 1 << 20
 KIB = 1 << 10
@@ -145,7 +145,9 @@ def test_three_cycles_of_two_disks_at_one_instant_each(machines: Any) -> None:
     for cycle in range(3):
         before = [machine.content("a"), machine.content("rawb")]
         with ExitStack() as stack:
-            opened = open_all(stack, list(zip(disks, tokens, strict=True)))
+            opened = open_all(
+                stack, [(disk, Since(token, migration="m")) for disk, token in zip(disks, tokens, strict=True)]
+            )
             points = [point for point in opened if isinstance(point, QemuPointInTime)]
             assert [point.consistency for point in points] == [Consistency.CRASH] * 2
             assert [point.tracked for point in points] == [cycle > 0] * 2
@@ -174,7 +176,9 @@ def test_three_cycles_of_two_disks_at_one_instant_each(machines: Any) -> None:
         # QEMU drops a guest's discards while a moment is kept.
         machine.io("a", f"discard {cycle * 128 + 5120}k 64k")
     assert machine.qmp.execute("query-status")["status"] == "running"
-    disks[0].forget()
+    disks[0].forget("other")
+    assert len(machine.bitmaps("a")) == 2
+    disks[0].forget("m")
     assert machine.bitmaps("a") == [] and len(machine.bitmaps("rawb")) == 2
 
 
@@ -208,7 +212,7 @@ def test_an_agent_killed_in_a_cycle_leaves_a_guest_that_runs_and_bits_that_count
     program = (
         "import sys, time; from pathlib import Path; from wavelift.sources.qemu import *;"
         f"p = QemuGuest(Path({str(machine.monitor)!r}), Path({str(machine.folder / 'scratch')!r}))"
-        f".open([('a', {base!r})]); print('open', flush=True); time.sleep(60)"
+        f".open([('a', Since({base!r}))]); print('open', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as killed:
         assert killed.stdout is not None and killed.stdout.readline() == b"open\n"
@@ -335,3 +339,29 @@ def test_what_stands_in_the_way_is_named_and_left_alone(machines: Any) -> None:
     assert disk.describe() == (4 * MIB, Consistency.CRASH)
     opened.close()
     assert disk.describe() == (4 * MIB, Consistency.CRASH)
+
+
+def test_what_was_written_since_an_attempt_that_was_cut_short_is_told_beside_what_changed(machines: Any) -> None:
+    machine = machines(a=4 * MIB)
+    guest = guest_of(machine)
+
+    def opened(**since: str) -> tuple[str, list[Any], list[Any] | None]:
+        """(token, what changed since the base, what was written since the attempt) in KiB."""
+        point = guest.open([("a", Since(**since, migration="m"))])[0]
+        written = point.written()
+        found = None if written is None else [(e.start // KIB, e.length // KIB) for e in written if e.dirty]
+        told = point.token, dirty(point), found
+        point.close()
+        return told
+
+    base, _, nothing = opened()
+    assert nothing is None
+    machine.io("a", "write -P 1 0 64k")
+    cut, _, _ = opened(base=base)
+    machine.io("a", "write -P 2 1M 64k")
+    again, changed, written = opened(base=base, begun=cut)
+    assert (changed, written) == ([(0, 64, False), (1024, 64, False)], [(1024, 64)])
+    machine.io("a", "write -P 3 2M 64k")
+    # Killed before it wrote down that it began: the track of the attempt before is still there, its own is not.
+    assert opened(base=base, begun=cut)[2] == [(1024, 64), (2048, 64)]
+    assert opened(base=base, begun=again)[1:] == ([(0, 64, False), (1024, 64, False), (2048, 64, False)], None)

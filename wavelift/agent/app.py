@@ -116,10 +116,10 @@ def make_app(
     @app.delete("/v1/migrations/{migration}", summary="Forget a migration and its jobs", dependencies=guard)
     def forget(migration: str) -> ForgetAnswer:
         keys = [job.key for job in runner.all() if runner.spec(job.key).get("migration") == migration]
+        disks = {disk["disk"] for key in keys for disk in runner.spec(key)["disks"]}
         runner.forget(keys)
         known = MigrationState(state, _name(migration))
-        committed = known.committed()
-        left = [] if committed is None else _forget(sources, list(committed.volumes))
+        left = _forget(sources, migration, disks)
         known.forget()
         limits.forget(migration)
         return ForgetAnswer(migration=migration, forgotten_jobs=len(keys), left=left)
@@ -145,14 +145,14 @@ def make_app(
     return app
 
 
-def _forget(sources: Mapping[str, Source], disks: list[str]) -> list[Left]:
+def _forget(sources: Mapping[str, Source], migration: str, disks: set[str]) -> list[Left]:
     """Take the trackers off the hosts; what stayed there, and why."""
     left: list[Left] = []
-    for disk in disks:
+    for disk in sorted(disks):
         source = sources.get(disk)
         if isinstance(source, Hosted):
             try:
-                source.forget()
+                source.forget(migration)
             except (BlockError, OSError) as error:
                 left.append(Left(disk=disk, error=explain(error)[1]))
     return left

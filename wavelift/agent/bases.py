@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from wavelift.agent.doubts import doubted
+from wavelift.agent.journal import acknowledged
 from wavelift.agent.state import MigrationState
-from wavelift.agent.tracker import disproof
-from wavelift.blocks.blockmap import DiskMap
+from wavelift.agent.tracker import clean, clear, disproof, still_there
+from wavelift.blocks.attempts import first_sequence
+from wavelift.blocks.blockmap import DiskMap, WorkTable
 from wavelift.blocks.errors import MapError
+from wavelift.blocks.plan import Intervals
 from wavelift.sources.base import PointInTime
-from wavelift.sources.together import Tracked
+from wavelift.sources.together import Resumable, Tracked
 
 
 class BaseChoice:
     """All disks have a base or none has. `about` is what the journal begins with: it names the choice.
 
-    `tracked`: only what the tracker calls changed is read. `unsure`: the volumes may hold another content of what
-    changed since the base, so all of it is sent, compared or not. `doubts`: where they do not hold what the base says,
-    by disk. `fresh`: nothing of a former attempt stands.
+    `tracked`, by disk: only what the tracker calls changed is read. `unsure`: the volumes may hold another content of
+    what changed since the base, so all of it is sent, compared or not. `doubts`: where they do not hold what the base
+    says, by disk. `fresh`: nothing of a former attempt stands; else `kept` of it, by disk.
     """
 
     def __init__(
@@ -39,9 +43,12 @@ class BaseChoice:
         self._sources = sources
         self._check = check
         self.notes = [note for source in sources if isinstance(source, Tracked) for note in source.notes]
-        self.tracked = all(isinstance(source, Tracked) and source.tracked for source in sources)
+        self.tracked = {
+            disk: isinstance(source, Tracked) and source.tracked for disk, source in zip(volumes, sources, strict=True)
+        }
         self.unsure = False
         self.fresh = False
+        self.kept: list[Intervals] | None = None
         self.about: dict[str, Any] = {
             "tokens": [source.token for source in sources],
             "disks": [list(pair) for pair in volumes.items()],
@@ -56,12 +63,20 @@ class BaseChoice:
         about, generation = self.about, self._generation
         begun = self._state.begun(generation)
         same = begun is not None and all(begun.get(field) == about[field] for field in ("tokens", "disks"))
+        usable = begun["base"] if begun is not None and same else self._usable_base()
+        former = None if begun is None else begun["first"]
+        about["first"] = former if same else first_sequence(former)
         if begun is not None and same:
             about["base"] = begun["base"]
             about["notes"] = begun["notes"]
             # What was done under these very tokens stands, and nothing tells now what it took over.
-            self.tracked = False
-        elif begun is not None and begun.get("tracked") and self.tracked and begun["base"] == self._usable_base():
+            self.tracked = dict.fromkeys(self._volumes, False)
+        elif begun is not None and begun["disks"] == about["disks"] and (kept := self._still_there(begun, usable)):
+            self.notes.append("the source moved on since this generation was begun: what was written is sent again")
+            self.unsure = True
+            self.kept = kept
+            about["base"] = begun["base"]
+        elif begun is not None and any(self.tracked.values()) and begun["base"] == usable is not None:
             self.notes.append("the source moved on since this generation was begun: what changed is sent again")
             self._restart()
             self.unsure = True
@@ -71,7 +86,7 @@ class BaseChoice:
             self._restart()
             about["base"] = None
         else:
-            about["base"] = self._usable_base()
+            about["base"] = usable
             # Tables that a start cut short left would be taken for digests of zeroes.
             self._state.restart(generation)
         self.notes += about.get("notes", [])
@@ -93,26 +108,55 @@ class BaseChoice:
             if not fits:
                 self.notes.append(f"the block maps of generation {about['base']} cannot be used: full copy")
                 about["base"], maps = None, [None] * len(self._sources)
+                self.kept = None
                 self._restart()
         about["notes"] = self.notes
         return maps
 
     def _prove_tracker(self, maps: list[DiskMap | None]) -> list[DiskMap | None]:
-        if self.tracked and None in maps:
-            self.tracked = False
         for disk, source, base in zip(self._volumes, self._sources, maps, strict=True):
-            at = disproof(source, base, self._check) if self.tracked and base is not None else None
+            if not self.tracked[disk] or base is None:
+                self.tracked[disk] = False
+                continue
+            at = disproof(source, source.extents(), base.table, self._check)
             if at is not None:
-                self.tracked = False
+                self.tracked[disk] = False
                 self.notes.append(
                     f"disk {disk}: the block at byte {at} differs, and the tracker called it unchanged: "
                     "changes are found by a scan"
                 )
+                if self.kept is not None:
+                    # It was the same tracker that told what still stands.
+                    self.kept = None
+                    self._restart()
         self.about["tracked"] = self.tracked
-        if self.unsure and not self.tracked:
+        if self.unsure and not any(self.tracked.values()):
             self.about["base"] = None
             return [None] * len(maps)
         return maps
+
+    def _still_there(self, begun: dict[str, Any], usable: int | None) -> list[Intervals] | None:
+        """What the attempt that was cut short brought and nothing was written to since, by disk; None when that
+        cannot be told of all disks. Digests of the rest are dropped."""
+        if begun["base"] not in (None, usable):
+            return None
+        told = [source.written() if isinstance(source, Resumable) else None for source in self._sources]
+        tallies = acknowledged(self._state.journal(self._generation), len(self._sources))
+        kept: list[Intervals] = []
+        for disk, source, written, tally in zip(self._volumes, self._sources, told, tallies, strict=True):
+            if written is None:
+                return None
+            # A tracker that was not believed then is not believed now.
+            believed = begun["base"] is None or (begun["tracked"][disk] and self.tracked[disk])
+            kept.append(still_there(written, tally.done) if believed else Intervals())
+            self.tracked[disk] &= believed
+            with closing(WorkTable(self._state.table(self._generation, disk), source.size)) as table:
+                if disproof(source, clean(kept[-1], source.size), table.table, self._check) is not None:
+                    return None
+                for start, end in tally.done:
+                    for stale, stop in kept[-1].missing(start, end):
+                        clear(table, stale, stop)
+        return kept
 
     def _restart(self) -> None:
         self.fresh = True

@@ -49,18 +49,28 @@ class DiskTally:
 
 
 class Journal:
-    """One replication's journal. `begin` says what it is about; `fresh` drops what a former one said."""
+    """One replication's journal. `begin` says what it is about; `fresh` drops what a former one said, `kept` is what
+    still stands of it, all of it without."""
 
-    def __init__(self, path: Path, begin: dict[str, Any], tables: Sequence[WorkTable], fresh: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        begin: dict[str, Any],
+        tables: Sequence[WorkTable],
+        fresh: bool,
+        kept: Sequence[Intervals] | None = None,
+    ) -> None:
         self._path = path
         self._begin = begin
         self._tables = tables
         self.tallies = [DiskTally() for _ in tables]
-        self.next_sequence = 1
+        self.next_sequence: int = begin.get("first", 1)
         self._lines = 0
         self._fd: int | None = None
         for line in [] if fresh else read_lines(path)[1:]:
             self._apply(line)
+        for tally, still in zip(self.tallies, kept or (), strict=False):
+            tally.done = still
         # Rewritten at once: that drops a torn tail, which must not stand in front of new lines.
         self._compact()
         self._queue: queue.SimpleQueue[Ack | None] = queue.SimpleQueue()
@@ -157,6 +167,14 @@ def _line_of(ack: Ack) -> dict[str, Any]:
         "read": min(ack.covered, sum(len(table) for _, table in ack.tables) // DIGEST * BLOCK),
         "moved": ack.moved_bytes,
     }
+
+
+def acknowledged(path: Path, disks: int) -> list[DiskTally]:
+    """What a journal says of each disk."""
+    tallies = [DiskTally() for _ in range(disks)]
+    for line in read_lines(path)[1:]:
+        tallies[line["disk"]].add(line)
+    return tallies
 
 
 def encode_line(line: dict[str, Any]) -> bytes:

@@ -24,7 +24,7 @@ from wavelift.blocks.remote_map import RemoteMap
 from wavelift.service.errors import Conflict, InvalidRequest
 from wavelift.service.runner import JobContext
 from wavelift.sources.base import PointInTime
-from wavelift.sources.together import open_all
+from wavelift.sources.together import Since, open_all
 
 # Named in the result; the total is there besides.
 NAMED_RANGES = 100
@@ -97,7 +97,10 @@ class Repairer:
             if any(damage.ranges for damage in damages):
                 context.step("opening")
                 # The tokens of this very generation: its trackers go on, whatever becomes of the repair.
-                sources = [(self._replicator.find(each.disk), known.tokens.get(each.disk)) for each in spec.disks]
+                sources = [
+                    (self._replicator.find(each.disk), Since(known.tokens.get(each.disk), migration=spec.migration))
+                    for each in spec.disks
+                ]
                 opened = open_all(stack, sources)
                 context.step("sending")
                 former = (state.begun(spec.generation) or {}).get("first")

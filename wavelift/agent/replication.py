@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from wavelift.blocks.plan import Intervals, Range, ranges
 from wavelift.blocks.sink import Sink
 from wavelift.service.errors import WaveliftError
 from wavelift.sources.base import PointInTime, Source
-from wavelift.sources.together import open_all
+from wavelift.sources.together import Since, open_all
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,8 @@ def replicate(state: Path, order: Order, watch: Watch) -> dict[str, Any]:
     with ExitStack() as stack:
         watch.step("opening")
         replication = _Replication(state, order, watch)
-        tokens = replication.base_tokens()
         return replication.run(
-            open_all(stack, [(target.source, tokens.get(target.disk)) for target in order.targets]), stack
+            open_all(stack, [(target.source, replication.since(target.disk)) for target in order.targets]), stack
         )
 
 
@@ -84,10 +83,15 @@ class _Replication:
         self._state = MigrationState(state, order.migration)
         self._volumes = {target.disk: target.volume for target in order.targets}
 
-    def base_tokens(self) -> Mapping[str, str]:
-        """What names the base's moments to the sources."""
+    def since(self, disk: str) -> Since:
+        """What names the moments that the source may know of."""
         committed = self._state.committed()
-        return {} if committed is None or committed.generation != self._order.base else committed.tokens
+        based = committed is not None and committed.generation == self._order.base
+        return Since(
+            base=committed.tokens.get(disk) if committed is not None and based else None,
+            begun=self._state.begun_tokens(self._order.generation).get(disk),
+            migration=self._order.migration,
+        )
 
     def run(self, sources: list[PointInTime], stack: ExitStack) -> dict[str, Any]:
         order = self._order
@@ -96,16 +100,17 @@ class _Replication:
         self._watch.step("planning")
         choice = BaseChoice(self._state, order.generation, order.base, self._volumes, sources, self._watch.check)
         tables = [
-            WorkTable(work / f"{target.disk}.table", source.size)
+            WorkTable(self._state.table(order.generation, target.disk), source.size)
             for target, source in zip(order.targets, sources, strict=True)
         ]
         for table in tables:
             stack.callback(table.close)
-        if choice.tracked:
-            for table, base in zip(tables, choice.maps, strict=True):
-                assert base is not None
-                take_over(table, base, self._watch.check)
-        journal = Journal(self._state.journal(order.generation), choice.about, tables, choice.fresh)
+        kept = choice.kept or [Intervals() for _ in tables]
+        for table, base, tracked, done in zip(tables, choice.maps, choice.tracked.values(), kept, strict=True):
+            if tracked and base is not None:
+                take_over(table, base, done, self._watch.check)
+        self._state.unfinished(order.generation)
+        journal = Journal(self._state.journal(order.generation), choice.about, tables, choice.fresh, choice.kept)
         try:
             self._copy(sources, choice, tables, journal)
         finally:
@@ -192,7 +197,7 @@ class _Replication:
                 for found, source, tally in zip(maps, sources, journal.tallies, strict=True)
             ],
             "base_used": order.base if choice.maps[0] is not None else None,
-            "tracker": "bitmap" if choice.tracked else "scan",
+            "tracker": "bitmap" if all(choice.tracked.values()) else "scan",
             "notes": choice.notes,
         }
         total = sum(source.size for source in sources)
@@ -216,7 +221,7 @@ def _report(watch: Watch, total: int, done: int, tallies: Sequence[DiskTally]) -
 
 def _work(source: PointInTime, choice: BaseChoice, disk: str, done: Intervals, table: WorkTable) -> Iterator[Range]:
     """What is left to do of a disk, as it was when this began."""
-    if choice.tracked:
+    if choice.tracked[disk]:
         changed = with_doubts(dirty(source), choice.doubts.get(disk, ()))
         return noting_zeroes(ranges(changed, source.size, Intervals(done)), table)
     extents = ((extent.start, extent.start + extent.length, extent.zero) for extent in source.extents())

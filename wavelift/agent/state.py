@@ -42,6 +42,9 @@ class MigrationState:
     def work(self, generation: int) -> Path:
         return self.folder / "work" / str(generation)
 
+    def table(self, generation: int, disk: str) -> Path:
+        return self.work(generation) / f"{disk}.table"
+
     def journal(self, generation: int) -> Path:
         return self.work(generation) / "journal"
 
@@ -64,6 +67,10 @@ class MigrationState:
         # A commit cut short may have left the work of its own generation.
         return [number for number in found if committed is None or number != committed.generation]
 
+    def unfinished(self, generation: int) -> None:
+        """Called before volumes are written to: what an earlier attempt ended with is what they hold no longer."""
+        (self.work(generation) / "finished.json").unlink(missing_ok=True)
+
     def finished(
         self, generation: int, result: Mapping[str, Any], volumes: Mapping[str, str], tokens: Mapping[str, str]
     ) -> None:
@@ -85,6 +92,12 @@ class MigrationState:
     def begun(self, generation: int) -> dict[str, Any] | None:
         lines = read_lines(self.journal(generation))
         return lines[0] if lines else None
+
+    def begun_tokens(self, generation: int) -> dict[str, str]:
+        """By disk, what names the moment of the attempt at a generation that was begun; empty without one."""
+        begun = self.begun(generation) or {}
+        disks, tokens = begun.get("disks") or (), begun.get("tokens") or ()
+        return {disk: token for (disk, _volume), token in zip(disks, tokens, strict=True)}
 
     def commit(self, generation: int) -> Committed:
         """Make a finished generation the base of the next; what is committed, now or by a later one before.

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 
 from wavelift.blocks.blockmap import DiskMap, WorkTable, segments_of
-from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, blocks_of, digest
-from wavelift.blocks.plan import Range
+from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, ZERO_DIGEST, blocks_of, digest
+from wavelift.blocks.plan import Intervals, Range
 from wavelift.sources.base import Extent, PointInTime
 from wavelift.sources.nbd_status import joined
 
@@ -48,11 +48,14 @@ def dirty(source: PointInTime) -> Iterator[tuple[int, int, bool]]:
             yield extent.start, extent.start + extent.length, extent.zero
 
 
-def disproof(source: PointInTime, base: DiskMap, check: Callable[[], None]) -> int | None:
-    """Where (byte) a block that the tracker calls unchanged is not what the base has, of a random sample; or None."""
+def disproof(
+    source: PointInTime, extents: Iterable[Extent], table_of: Callable[[int], bytes], check: Callable[[], None]
+) -> int | None:
+    """Where (byte) a block of extents that are not dirty is not what the digest table of its segment has, of a random
+    sample; or None."""
     drawn = [-1] * SAMPLE
     seen = 0
-    for extent in by_blocks(source.extents()):
+    for extent in by_blocks(extents):
         check()
         if extent.dirty or extent.zero:
             continue
@@ -67,7 +70,7 @@ def disproof(source: PointInTime, base: DiskMap, check: Callable[[], None]) -> i
         check()
         start = block * BLOCK
         if start // SEGMENT != held:
-            held, table = start // SEGMENT, base.table(start // SEGMENT)
+            held, table = start // SEGMENT, table_of(start // SEGMENT)
         part = view[: min(BLOCK, source.size - start)]
         source.readinto(start, part)
         at = start % SEGMENT // BLOCK * DIGEST
@@ -76,18 +79,59 @@ def disproof(source: PointInTime, base: DiskMap, check: Callable[[], None]) -> i
     return None
 
 
-def take_over(table: WorkTable, base: DiskMap, check: Callable[[], None]) -> None:
-    """Begin a fresh table with the base's digests."""
+def take_over(table: WorkTable, base: DiskMap, kept: Intervals, check: Callable[[], None]) -> None:
+    """Put the base's digests into a table that has none, but for those of `kept`."""
     for segment in range(segments_of(base.size)):
         check()
         found = base.table(segment)
-        if any(found):
-            table.write(segment * SEGMENT, found)
+        if base.segment(segment) != ZERO_DIGEST:
+            first = segment * SEGMENT
+            for start, end in kept.missing(first, min(first + SEGMENT, base.size)):
+                table.write(start, found[(start - first) // BLOCK * DIGEST : -(-(end - first) // BLOCK) * DIGEST])
+
+
+def clear(table: WorkTable, start: int, end: int) -> None:
+    """No digests for these bytes, as for zeroes: what is zero there later names none."""
+    for at in range(start, end, SEGMENT):
+        table.write(at, bytes(blocks_of(min(SEGMENT, end - at)) * DIGEST))
+
+
+def still_there(written: Iterable[Extent], done: Intervals) -> Intervals:
+    """What of `done` was not written since, in whole blocks."""
+    kept = Intervals()
+    for extent in by_blocks(written):
+        if not extent.dirty:
+            for start, end in _within(done, extent.start, extent.start + extent.length):
+                kept.add(start, end)
+    return kept
+
+
+def clean(kept: Intervals, size: int) -> Iterator[Extent]:
+    """A disk's extents: what is kept is not dirty, all else is."""
+    at = 0
+    for start, end in kept:
+        if at < start:
+            yield Extent(at, start - at, dirty=True, zero=False)
+        yield Extent(start, end - start, dirty=False, zero=False)
+        at = end
+    if at < size:
+        yield Extent(at, size - at, dirty=True, zero=False)
+
+
+def _within(done: Intervals, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The parts of start..end that are in the set."""
+    at = start
+    for begin, stop in done.missing(start, end):
+        if at < begin:
+            yield at, begin
+        at = stop
+    if at < end:
+        yield at, end
 
 
 def noting_zeroes(work: Iterable[Range], table: WorkTable) -> Iterator[Range]:
     """The same ranges; the copy names no digests for zeroes, so the base's are overwritten here."""
     for item in work:
         if item.zero:
-            table.write(item.start, bytes(blocks_of(item.end - item.start) * DIGEST))
+            clear(table, item.start, item.end)
         yield item

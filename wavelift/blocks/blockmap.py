@@ -185,14 +185,16 @@ class WorkTable:
         os.close(self._fd)
 
     def tables(self) -> Iterator[bytes]:
-        """The tables, segment by segment; holes of the file are not read."""
-        for segment in range(segments_of(self.size)):
-            start, length = segment * TABLE, table_size(self.size, segment)
-            try:
-                empty = os.lseek(self._fd, start, os.SEEK_DATA) >= start + length
-            except OSError:  # ENXIO: nothing but a hole up to the end
-                empty = True
-            yield _ZERO_TABLE[:length] if empty else os.pread(self._fd, length, start)
+        return map(self.table, range(segments_of(self.size)))
+
+    def table(self, segment: int) -> bytes:
+        """Holes of the file are not read."""
+        start, length = segment * TABLE, table_size(self.size, segment)
+        try:
+            empty = os.lseek(self._fd, start, os.SEEK_DATA) >= start + length
+        except OSError:  # ENXIO: nothing but a hole up to the end
+            empty = True
+        return _ZERO_TABLE[:length] if empty else os.pread(self._fd, length, start)
 
 
 class Tabled(Protocol):

@@ -22,6 +22,7 @@ from wavelift.sources.lvm import LvmPointInTime, LvmSource, is_volume
 from wavelift.sources.nbd import NbdSource
 from wavelift.sources.qcow2 import MAGIC, Qcow2Source
 from wavelift.sources.qemu import QemuDisk, QemuGuest
+from wavelift.sources.together import Since
 
 _NBD = ("nbd://", "nbds://", "nbd+unix://", "nbds+unix://")
 _FOREIGN = {b"KDMV": "VMDK", b"conectix": "VHD", b"vhdxfile": "VHDX"}
@@ -111,14 +112,14 @@ class PathSource:
             raise _no_bitmap(str(self.path))
         return found.open(token)
 
-    def open_together(self, disks: Sequence[tuple[Source, str | None]]) -> list[PointInTime]:
-        """Points in time of (disk of this machine, token), in that order."""
+    def open_together(self, disks: Sequence[tuple[Source, Since]]) -> list[PointInTime]:
+        """Points in time of disks of this machine, in that order."""
         opened: dict[int, PointInTime] = {}
         late = [isinstance(disk, PathSource) and disk._is_volume() for disk, _ in disks]
         try:
             for index in sorted(range(len(disks)), key=late.__getitem__):
-                disk, token = disks[index]
-                opened[index] = disk.open(token)
+                disk, since = disks[index]
+                opened[index] = disk.open(since.base)
             snapshots = [point for point in opened.values() if isinstance(point, LvmPointInTime)]
             for snapshot in snapshots if len(disks) > 1 else []:
                 snapshot.settle()
@@ -138,7 +139,7 @@ class PathSource:
         finally:
             opened.close()
 
-    def forget(self) -> None:
+    def forget(self, migration: str) -> None:
         """Nothing here keeps track from one cycle to the next."""
         self.recover([self])
 

@@ -1,25 +1,27 @@
 """A live QEMU/KVM guest, over a QMP socket of its own; nothing is installed in the guest, and it runs on.
 
-Each cycle begins a new dirty bitmap at its instant, and its token names that bitmap. A bitmap records until a later
-cycle was committed: what a failed or killed cycle sent is still dirty in the one that its base names.
+Each opening begins a new dirty bitmap at its instant, and its token names that bitmap. It records until a later token
+comes back: of a base, which tells what changed since the last committed cycle, or of an attempt that was cut short,
+which tells what of the bytes it sent is out of date.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import uuid
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence, Set
 from pathlib import Path
 
 from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, Extent, Source
-from wavelift.sources.nbd import NbdPointInTime
-from wavelift.sources.qemu_disks import MOMENT, PREFIX, GuestDisk, drop, find_disk, sweep, unusable
+from wavelift.sources.qemu_disks import PREFIX, GuestDisk, drop, find_disk, sweep, unusable
 from wavelift.sources.qemu_moment import Moment, Wanted
 from wavelift.sources.qmp import MonitorBusy, Qmp
+from wavelift.sources.together import Since
 
-_TOKEN = re.compile(rf"qemu:({PREFIX}[0-9a-f]+):([0-9]+)")
+_TOKEN = re.compile(rf"qemu:({PREFIX}[0-9a-f]+-[0-9a-f]+):([0-9]+)")
 
 
 class QemuGuest:
@@ -33,8 +35,8 @@ class QemuGuest:
         self._lock = threading.Lock()
         self._qmp: Qmp | None = None
 
-    def open(self, wanted: Sequence[tuple[str, str | None]]) -> list[QemuPointInTime]:
-        """All of (disk, token), at one instant. Raises `MonitorBusy`, `GuestGone`, `SourceError`."""
+    def open(self, wanted: Sequence[tuple[str, Since]]) -> list[QemuPointInTime]:
+        """All of these disks, at one instant. Raises `MonitorBusy`, `GuestGone`, `SourceError`."""
         with self._lock:
             if self._qmp is not None:
                 raise MonitorBusy(
@@ -45,9 +47,9 @@ class QemuGuest:
             sweep(qmp)
             disks = [find_disk(qmp, name) for name, _ in wanted]
             plans, notes = [], []
-            for disk, (name, token) in zip(disks, wanted, strict=True):
-                plan, reason = _plan(disk, token)
-                _keep_only(qmp, disk, plan.since)
+            for disk, (name, since) in zip(disks, wanted, strict=True):
+                plan, reason = _plan(disk, since)
+                _keep_only(qmp, disk, since.migration, {plan.since, plan.begun})
                 plans.append(plan)
                 notes.append([f"disk {name}: {reason}: changes are found by a scan"] if reason else [])
             moment = Moment(qmp, self.monitor, self._scratch, plans, self.agent)
@@ -58,7 +60,7 @@ class QemuGuest:
         opened: list[QemuPointInTime] = []
         try:
             for index, plan in enumerate(plans):
-                opened.append(QemuPointInTime(group, moment.connect(index), _token(plan), notes[index]))
+                opened.append(QemuPointInTime(group, moment, index, _token(plan), notes[index]))
         except BaseException:
             group.end(len(plans))
             raise
@@ -83,12 +85,12 @@ class QemuGuest:
             finally:
                 qmp.close()
 
-    def forget(self, name: str) -> None:
-        """Remove the bitmaps of a disk."""
+    def forget(self, name: str, migration: str) -> None:
+        """Remove the bitmaps that a migration has of a disk."""
         with self._lock:
             qmp = Qmp(self.monitor)
             try:
-                _keep_only(qmp, find_disk(qmp, name), None)
+                _keep_only(qmp, find_disk(qmp, name), migration, set())
             finally:
                 qmp.close()
 
@@ -113,18 +115,18 @@ class QemuDisk:
         return self.guest
 
     def open(self, token: str | None = None) -> QemuPointInTime:
-        return self.guest.open([(self.name, token)])[0]
+        return self.guest.open([(self.name, Since(token))])[0]
 
-    def open_together(self, disks: Sequence[tuple[Source, str | None]]) -> list[QemuPointInTime]:
-        return self.guest.open([(disk.name, token) for disk, token in disks if isinstance(disk, QemuDisk)])
+    def open_together(self, disks: Sequence[tuple[Source, Since]]) -> list[QemuPointInTime]:
+        return self.guest.open([(disk.name, since) for disk, since in disks if isinstance(disk, QemuDisk)])
 
     def describe(self) -> tuple[int, Consistency]:
         """Frozen where a guest agent was given; a cycle in which it does not answer says so."""
         expected = Consistency.CRASH if self.guest.agent is None else Consistency.FROZEN
         return self.guest.describe(self.name).size, expected
 
-    def forget(self) -> None:
-        self.guest.forget(self.name)
+    def forget(self, migration: str) -> None:
+        self.guest.forget(self.name, migration)
 
     def recover(self, disks: Sequence[Source]) -> None:
         self.guest.recover()
@@ -133,9 +135,10 @@ class QemuDisk:
 class QemuPointInTime:
     """A disk of the guest as it was at the instant. The last one closed takes the moment down."""
 
-    def __init__(self, group: _Group, export: NbdPointInTime, token: str, notes: list[str]) -> None:
+    def __init__(self, group: _Group, moment: Moment, index: int, token: str, notes: list[str]) -> None:
         self._group = group
-        self._export = export
+        self._index = index
+        self._export = export = moment.connect(index)
         self._token = token
         self._closed = False
         self.size = export.size
@@ -151,6 +154,15 @@ class QemuPointInTime:
 
     def extents(self) -> Iterator[Extent]:
         return self._export.extents()
+
+    def written(self) -> Iterator[Extent] | None:
+        export = self._group.moment.connect_begun(self._index)
+        if export is None:
+            return None
+        try:
+            return iter(list(export.extents()))
+        finally:
+            export.close()
 
     def readinto(self, offset: int, view: memoryview) -> None:
         try:
@@ -186,23 +198,34 @@ class _Group:
             self._guest._end()
 
 
-def _plan(disk: GuestDisk, token: str | None) -> tuple[Wanted, str | None]:
+def _plan(disk: GuestDisk, since: Since) -> tuple[Wanted, str | None]:
     """What to do with a disk, and why its changes cannot be told, when a token says they should."""
-    following = f"{PREFIX}{uuid.uuid4().hex[:16]}"
+    base, reason = _usable(disk, since.base)
+    begun, _ = _usable(disk, since.begun)
+    return Wanted(disk, base, begun, f"{_prefix(since.migration)}{uuid.uuid4().hex[:16]}"), reason
+
+
+def _usable(disk: GuestDisk, token: str | None) -> tuple[str | None, str | None]:
+    """(bitmap that a token names, why not)."""
     if token is None:
-        return Wanted(disk, None, following), None
+        return None, None
     match = _TOKEN.fullmatch(token)
     if match is None:
-        return Wanted(disk, None, following), "its last generation was read from another kind of source"
+        return None, "its last generation was read from another kind of source"
     reason = unusable(disk, match[1], int(match[2]))
-    return Wanted(disk, None if reason else match[1], following), reason
+    return (None, reason) if reason else (match[1], None)
+
+
+def _prefix(migration: str) -> str:
+    """Of a migration's bitmaps. Names of bitmaps are short, those of migrations may be long."""
+    return f"{PREFIX}{hashlib.sha256(migration.encode()).hexdigest()[:16]}-"
 
 
 def _token(plan: Wanted) -> str:
     return f"qemu:{plan.following}:{plan.disk.size}"
 
 
-def _keep_only(qmp: Qmp, disk: GuestDisk, since: str | None) -> None:
+def _keep_only(qmp: Qmp, disk: GuestDisk, migration: str, kept: Set[str | None]) -> None:
     for bitmap in disk.bitmaps:
-        if bitmap.startswith(PREFIX) and not bitmap.startswith(MOMENT) and bitmap != since:
+        if bitmap.startswith(_prefix(migration)) and bitmap not in kept:
             drop(qmp, disk.node, bitmap)

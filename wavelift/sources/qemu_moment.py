@@ -36,10 +36,12 @@ _MARGIN = 1 << 30
 
 @dataclass(frozen=True)
 class Wanted:
-    """`since`: the bitmap that tells what changed, None for everything; `following`: the one that begins now."""
+    """`since`: the bitmap that tells what changed, None for everything; `begun`: the one of an attempt that was cut
+    short, if any; `following`: the one that begins now."""
 
     disk: GuestDisk
     since: str | None
+    begun: str | None
     following: str
 
 
@@ -50,7 +52,9 @@ class Moment:
         self._qmp = qmp
         self._scratch = scratch
         self._wanted = wanted
-        self._seen = f"{MOMENT}{uuid.uuid4().hex[:12]}"
+        name = f"{MOMENT}{uuid.uuid4().hex[:12]}"
+        # Copies of the bitmaps as they were at the instant.
+        self._seen, self._seen_begun = f"{name}-base", f"{name}-begun"
         self._lost: str | None = None
         self._ending = threading.Event()
         with ExitStack() as undo:
@@ -73,8 +77,13 @@ class Moment:
 
     def connect(self, index: int) -> NbdPointInTime:
         since = self._wanted[index].since
-        uri = f"nbd+unix:///disk{index}?socket={self._socket}"
-        return NbdPointInTime(uri, self._seen, tracked=since is not None, consistency=self.consistency)
+        return NbdPointInTime(self._uri(index), self._seen, tracked=since is not None, consistency=self.consistency)
+
+    def connect_begun(self, index: int) -> NbdPointInTime | None:
+        """With what was written since the attempt that was cut short as dirty; None when nothing tells."""
+        if self._wanted[index].begun is None:
+            return None
+        return NbdPointInTime(self._uri(index), self._seen_begun, tracked=True, consistency=self.consistency)
 
     def check(self) -> None:
         """Raises `SourceError` when what was read since is no longer of one instant."""
@@ -131,10 +140,10 @@ class Moment:
             node, add = one.disk.node, "block-dirty-bitmap-add"
             begin = {"name": one.following, "persistent": one.disk.persistent, "granularity": GRANULARITY}
             actions.append({"type": add, "data": {"node": node, **begin}})
-            if one.since is not None:
-                seen = {"name": self._seen, "granularity": GRANULARITY, "disabled": True}
-                actions.append({"type": add, "data": {"node": node, **seen}})
-                merge = {"node": node, "target": self._seen, "bitmaps": [one.since]}
+            for seen, bitmap in self._copies(one):
+                copy = {"name": seen, "granularity": GRANULARITY, "disabled": True}
+                actions.append({"type": add, "data": {"node": node, **copy}})
+                merge = {"node": node, "target": seen, "bitmaps": [bitmap]}
                 actions.append({"type": "block-dirty-bitmap-merge", "data": merge})
         with nullcontext(Freeze(held=False)) if agent is None else frozen(agent) as freeze:
             self._qmp.execute("transaction", {"actions": actions})
@@ -143,9 +152,17 @@ class Moment:
     def _export(self, index: int, one: Wanted) -> None:
         export: dict[str, Any] = {"type": "nbd", "id": f"{PREFIX}export{index}", "node-name": _overlay(index)}
         export |= {"name": f"disk{index}", "writable": False}
-        if one.since is not None:
-            export["bitmaps"] = [self._seen]
+        if copies := self._copies(one):
+            export["bitmaps"] = [seen for seen, _ in copies]
         self._qmp.execute("block-export-add", export)
+
+    def _copies(self, one: Wanted) -> list[tuple[str, str]]:
+        """(its name, what it is a copy of)."""
+        named = ((self._seen, one.since), (self._seen_begun, one.begun))
+        return [(seen, bitmap) for seen, bitmap in named if bitmap is not None]
+
+    def _uri(self, index: int) -> str:
+        return f"nbd+unix:///disk{index}?socket={self._socket}"
 
     def _watch(self) -> None:
         while not self._ending.wait(_WATCH_SECONDS):

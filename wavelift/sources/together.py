@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from wavelift.blocks.errors import SourceError
-from wavelift.sources.base import Consistency, PointInTime, Source
+from wavelift.sources.base import Consistency, Extent, PointInTime, Source
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,24 @@ class Tracked(Protocol):
 
 
 @runtime_checkable
+class Resumable(Protocol):
+    """A point in time that can tell what was written since an earlier attempt at the same generation began."""
+
+    def written(self) -> Iterator[Extent] | None:
+        """Extents, dirty where it was written since; None when nothing tells."""
+
+
+@dataclass(frozen=True)
+class Since:
+    """What a reader has of a disk already: `base`, the token of the last generation; `begun`, that of an attempt that
+    was cut short. `migration` is who keeps track: others' tracks are left alone."""
+
+    base: str | None = None
+    begun: str | None = None
+    migration: str = ""
+
+
+@runtime_checkable
 class Described(Protocol):
     """A source for which opening a point in time is more than a look."""
 
@@ -40,25 +59,25 @@ class Hosted(Protocol):
     @property
     def host(self) -> Hashable: ...
 
-    def open_together(self, disks: Sequence[tuple[Source, str | None]]) -> Sequence[PointInTime]:
-        """Points in time, all of one instant, of (disk of this host, token)."""
+    def open_together(self, disks: Sequence[tuple[Source, Since]]) -> Sequence[PointInTime]:
+        """Points in time, all of one instant, of disks of this host."""
 
-    def forget(self) -> None:
-        """Leave nothing behind on the host that keeps track of this disk."""
+    def forget(self, migration: str) -> None:
+        """Leave nothing behind on the host that keeps track of this disk for a migration."""
 
     def recover(self, disks: Sequence[Source]) -> None:
         """Take down what a killed agent left on the host of these disks."""
 
 
-def open_all(stack: ExitStack, wanted: Sequence[tuple[Source, str | None]]) -> list[PointInTime]:
+def open_all(stack: ExitStack, wanted: Sequence[tuple[Source, Since]]) -> list[PointInTime]:
     """All of them, in the order given; `stack` closes them."""
     opened: dict[int, PointInTime] = {}
     for indexes in _by_host([source for source, _ in wanted]):
-        first, token = wanted[indexes[0]]
+        first, since = wanted[indexes[0]]
         if isinstance(first, Hosted):
             found = first.open_together([wanted[index] for index in indexes])
         else:
-            found = [first.open(token)]
+            found = [first.open(since.base)]
         for index, point in zip(indexes, found, strict=True):
             stack.callback(point.close)
             opened[index] = point
