@@ -12,6 +12,7 @@ from wavelift.agent.state import MigrationState
 from wavelift.service.client import ServiceError
 from wavelift.service.jobs import JobState
 
+from ..sources.test_qemu import Machine
 from .conftest import MIB, MIGRATION, Stack, noise, same, succeeded, wait
 
 BLOCK = 64 * 1024
@@ -97,6 +98,33 @@ def test_a_block_that_the_source_no_longer_has_is_sent_by_the_next_generation(st
     stack.commit(2)
     assert MigrationState(stack.folder / "ag", MIGRATION).known(2).doubts == {}
     assert stack.replicate(3, 2, sda="d-v1")["disks"][0]["sent_bytes"] == 0
+
+
+def test_the_repair_of_a_live_guest_leaves_its_bitmap_in_use(stack: Stack, tmp_path: Path) -> None:
+    size = 4 * MIB
+    guest = Machine(tmp_path, a=size)
+    try:
+        guest.io("a", "write -P 1 0 2M")
+        stack.disks["a"] = Path(f"qmp:{guest.monitor}?node=a")
+        volume = stack.volume("v1", size)
+        stack.start()
+        stack.replicate(1, a="d-v1")
+        for block in (3, 20):
+            flip(volume, block * BLOCK)
+        disks = [{"disk": "a", "volume": "d-v1", "size": size}]
+        verify = {"kind": "verify", "migration": MIGRATION, "generation": 1, "disks": disks}
+        with stack.gateway_client as client:
+            client.submit(key := f"{MIGRATION}/1/verify", verify)
+            succeeded(client, key)
+        guest.io("a", "write -P 7 192k 4k")
+        guest.io("a", "write -P 8 1M 4k")
+        (found,) = repair(stack, 1, a="d-v1")["disks"]
+        assert (found["differing"], found["pending"]) == (ranges(3, 20, size=size), ranges(3, size=size))
+        second = stack.replicate(2, 1, a="d-v1")
+        assert (second["tracker"], second["base_used"], second["notes"]) == ("bitmap", 1, [])
+        assert second["disks"][0]["sent_bytes"] == 2 * BLOCK and volume.read_bytes() == guest.content("a")
+    finally:
+        guest.stop(kill=True)
 
 
 def test_a_repair_can_be_cancelled_and_goes_on_after_a_kill(stack: Stack) -> None:
