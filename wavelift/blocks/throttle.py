@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -87,6 +88,9 @@ class Throttle:
 
     def chunk(self) -> int | None:
         """How many bytes to ask for at a time; None without a limit."""
+        if self._look_at == math.inf and self._now.limit is None:
+            # Asked for every chunk of every pack: without limit and windows not even for the time.
+            return None
         limit = self.now().limit
         return None if limit is None else chunk_of(limit)
 
@@ -132,7 +136,7 @@ class Throttle:
             self._bucket.change(self._now.limit, seconds)
         elif self._now.limit is not None:
             self._bucket = Bucket(self._now.limit, seconds)
-        self._look_at = float("inf")
+        self._look_at = math.inf
         if self._now.until is not None:
             self._look_at = seconds + min(LOOK_SECONDS, max(0.001, (self._now.until - moment).total_seconds()))
         elif self._bandwidth.windows:
