@@ -130,8 +130,9 @@ def test_https_without_a_usable_fingerprint_is_refused(text: str) -> None:
 
 
 def test_neither_plain_http_nor_an_old_tls_gets_an_answer(harness: Harness) -> None:
-    with pytest.raises(ServiceUnreachable):
+    with pytest.raises(ServiceUnreachable) as caught:
         ServiceClient(harness.url.replace("https", "http"), SECRET).health()
+    assert "it takes https only" in caught.value.remedy
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode, old.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
     host, _, port = harness.url.removeprefix("https://").rpartition(":")

@@ -28,9 +28,11 @@ class ServiceUnreachable(WaveliftError):
     def __init__(self, url: str, cause: str) -> None:
         self.url = url
         self.cause = cause
+        plain = url.startswith("http://")
         super().__init__(
             f"{url} cannot be reached: {cause}.",
-            "Check that the service runs and can be reached from here.",
+            "Check that the service runs and can be reached from here."
+            + (" Unless it was started with --plaintext, it takes https only." if plain else ""),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
