@@ -12,8 +12,6 @@ MEMORY_MIB = 1024
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _WHO_PROCESS = 1
 _BEST_EFFORT_LOWEST = (2 << 13) | 7
-_M_ARENA_MAX = -8
-_ARENAS = 2
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +29,6 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 def apply_limits(full_priority: bool, max_memory: int) -> None:
     """For this process, before its threads begin: they take it over. Raises OSError, ValueError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    # Each arena keeps what its threads freed: with a dozen threads that is more than all the buffers.
-    libc.mallopt(_M_ARENA_MAX, _ARENAS)
     if max_memory:
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = max_memory << 20
@@ -41,6 +36,7 @@ def apply_limits(full_priority: bool, max_memory: int) -> None:
     if full_priority:
         return
     os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    libc = ctypes.CDLL(None, use_errno=True)
     number = _IOPRIO_SET.get(os.uname().machine)
     if number is not None and libc.syscall(number, _WHO_PROCESS, 0, _BEST_EFFORT_LOWEST) != 0:
         raise OSError(ctypes.get_errno(), "ioprio_set failed")
