@@ -62,6 +62,12 @@ def test_a_volume_is_written_verified_mended_and_kept_up(shell: Shell, gateway: 
     assert found["sent_bytes"] == BLOCK and found["wrong_ranges"] == [[6 * MIB, 6 * MIB + BLOCK]]
     mended = shell.json("copy", "--since", "kept", "--verify", "full", *both, "disk.raw", gateway.target)
     assert mended["sent_bytes"] == BLOCK and same(disk, gateway.volume)
+    # Few enough blocks that the sample is all of them.
+    write(gateway.volume, {7 * MIB: b"damage"})
+    sampled = shell.json("copy", "--since", "kept", "--verify", "sample", *both, "disk.raw", gateway.target, status=1)
+    assert sampled["sent_bytes"] == 0 and sampled["wrong_ranges"] == [[7 * MIB, 7 * MIB + BLOCK]]
+    mended = shell.json("copy", "--since", "kept", "--verify", "sample", *both, "disk.raw", gateway.target)
+    assert mended["sent_bytes"] == BLOCK and same(disk, gateway.volume)
     # Blocks that the volume holds elsewhere are not sent.
     write(disk, {16 * MIB: disk.read_bytes()[5 * MIB : 8 * MIB]})
     moved = shell.json("copy", "--since", "kept", *both, "disk.raw", gateway.target)
@@ -82,7 +88,7 @@ def test_what_is_not_allowed_is_said_before_anything_is_sent(shell: Shell, gatew
         (refused(*given), "target_refused", "--fingerprint"),
         (refused(*given, "--fingerprint", "ab" * 32), "wrong_fingerprint", gateway.service.fingerprint),
         (refused(*given, *gateway.pinned, "--verify", "full"), "token_missing", "control token"),
-        (refused(*given, *gateway.pinned, "--verify", "sample"), "not_possible", "full"),
+        (refused(*given, *gateway.pinned, "--verify", "sample"), "token_missing", "control token"),
         (refused(*given, *gateway.pinned, target=gateway.service.url), "target_refused", "VOLUME"),
         (refused(*given, *gateway.pinned, target=f"{gateway.service.url}/d-v2"), "sink_unauthorized", "d-v2"),
         (refused("--token-file", disk, *gateway.pinned), "target_refused", "no token"),

@@ -6,9 +6,10 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from wavelift.blocks.blockmap import DiskMap
@@ -16,6 +17,7 @@ from wavelift.blocks.compare import differences
 from wavelift.blocks.compress import Compression
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.remote_map import RemoteMap
+from wavelift.blocks.sample import draw
 from wavelift.blocks.sink import Sink, open_sink
 from wavelift.blocks.throttle import Flow
 from wavelift.cli.report import Watch
@@ -24,6 +26,7 @@ from wavelift.cli.targets import Ranges, TargetRefused
 from wavelift.pinning import read_fingerprint
 
 POLL_SECONDS = 0.5
+SAMPLED_DATA, SAMPLED_ZEROES = 3584, 512
 _MIGRATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -70,8 +73,6 @@ class GatewayTarget:
 
     def require_verifiable(self, how: str) -> None:
         """Raises `TargetRefused` when this is not possible with these tokens."""
-        if how == "sample":
-            raise TargetRefused("A gateway reads back all of a volume.", "Give --verify full.", code="not_possible")
         if "control" not in self._tokens:
             raise TargetRefused(
                 "Reading a gateway's volume back takes a control token of the migration.",
@@ -88,17 +89,30 @@ class GatewayTarget:
         return lambda: open_sink(self._descriptor(generation), self._stop, flow=flow())
 
     def differing(self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch) -> Ranges:
-        """What the gateway reads back that is not what the map says."""
+        """What the gateway reads back, all of it or a sample, that is not what the map says."""
+        if how == "sample":
+            # One sample of a generation, so that a copy that was cut short here finds its job again.
+            seed = int.from_bytes(found.root[:8], "little") ^ generation
+            sample = draw(found, SAMPLED_DATA, SAMPLED_ZEROES, seed, check=watch.check)
+            blocks = [(offset, digest.hex()) for offset, digest in sample.blocks]
+            (read,) = self._job("sample", disk, generation, found, watch, {"blocks": blocks})
+            return [(each["offset"], each["offset"] + each["length"]) for each in read["differing"]]
+        (read,) = self._job("verify", disk, generation, found, watch, {})
+        if read["root"] == found.root.hex():
+            return []
+        with RemoteMap(lambda: self._descriptor(generation), self._stop) as lies:
+            return list(differences(found, Watched(lies, watch), watch.check))
+
+    def _job(
+        self, kind: str, disk: str, generation: int, found: DiskMap, watch: Watch, more: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """What a job of the gateway says of the disk."""
         # It brings an HTTP library that nothing else here needs.
         from wavelift.service.client import ServiceClient
 
-        spec = {
-            "kind": "verify",
-            "migration": self.migration,
-            "generation": generation,
-            "disks": [{"disk": disk, "volume": self._volume, "size": found.size}],
-        }
-        key = f"{self.migration}/{generation}/verify-{disk}"
+        wanted = {"disk": disk, "volume": self._volume, "size": found.size, **more}
+        spec = {"kind": kind, "migration": self.migration, "generation": generation, "disks": [wanted]}
+        key = f"{self.migration}/{generation}/{kind}-{disk}"
         with ServiceClient(self._url, self._tokens["control"], self._fingerprint) as client:
             job = client.submit(key, spec)
             while not job.state.final:
@@ -112,10 +126,7 @@ class GatewayTarget:
             if job.error is not None:
                 code, message, remedy = job.error.code, job.error.message, job.error.remedy
             raise TargetRefused(message, remedy, code=code)
-        if job.result["disks"][0]["root"] == found.root.hex():
-            return []
-        with RemoteMap(lambda: self._descriptor(generation), self._stop) as lies:
-            return list(differences(found, Watched(lies, watch), watch.check))
+        return list(job.result["disks"])
 
     def discard(self) -> None:
         """What was written stays: nothing was made by the copy."""
