@@ -1,4 +1,4 @@
-"""`wavelift copy`: one disk to a file, a device or a gateway's volume."""
+"""`wavelift copy`: one disk to a file, a device, a gateway's volume or a folder of packs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from wavelift.blocks.errors import BlockError
 from wavelift.blocks.rate import InvalidRate, parse_rate
 from wavelift.blocks.throttle import Flow, Throttle
 from wavelift.cli.copystate import CopyState, StateUnusable, Subject, kept, passing
+from wavelift.cli.folder_target import FolderTarget
 from wavelift.cli.report import DIFFERENT, SAME, Watch, run_reporting
 from wavelift.cli.summary import Summary
 from wavelift.cli.tables import path_of
 from wavelift.cli.targets import Destination, LocalTarget, Ranges, TargetRefused
 from wavelift.service.errors import explain
 from wavelift.sources.base import Source
-from wavelift.sources.choose import source_for
+from wavelift.sources.choose import FOLDER, source_for
 from wavelift.sources.qemu import QemuDisk
 from wavelift.sources.together import Described
 
@@ -38,6 +39,8 @@ examples:
                                      what changed since that copy: by its bitmap only that is read
   wavelift copy --limit 50M --token-file write.token --fingerprint 3F:A1:... disk.raw https://10.0.0.9:8443/d-2ze1
                                      to a volume of a gateway, over TLS, at 50 MB a second
+  wavelift copy --state web.state disk.raw folder:/backup/web
+                                     one more generation in a folder of packs; as SOURCE it is the newest
 
 A state keeps what is known of source and target: the digests, the moment that was copied, how far the copy came.
 Without --state or --since it is temporary (in $TMPDIR, else /var/tmp).
@@ -51,9 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="file (raw or qcow2), block device, nbd://..., nbds://..., qmp:SOCKET?node=NODE[&agent=SOCKET]",
+        help="file (raw or qcow2), block device, nbd://..., nbds://..., qmp:SOCKET?node=NODE[&agent=SOCKET], "
+        "folder:DIR[@GENERATION]",
     )
-    parser.add_argument("target", metavar="TARGET", help="file, block device, https://HOST:PORT/VOLUME of a gateway")
+    parser.add_argument(
+        "target", metavar="TARGET", help="file, block device, folder:DIR, https://HOST:PORT/VOLUME of a gateway"
+    )
     state = parser.add_mutually_exclusive_group()
     state.add_argument("--state", type=Path, metavar="DIR", help="full copy that can go on, and can be followed up")
     state.add_argument("--since", type=Path, metavar="DIR", help="only what changed since the copy of that state")
@@ -115,13 +121,14 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
                 subject.migration,
                 generation,
                 _base(args, state, target, watch),
-                [Target(DISK, source, target.id, target.sinks(generation, flow))],
+                [Target(DISK, source, target.id, target.sinks(generation, flow), target.pack_bytes)],
                 compression=args.compress or target.compression,
             )
             state.begin(target.id)
             result = _replicate(state.folder, order, watch, target.text)
             holds = state.engine.maps(DISK).load(generation)
             assert holds is not None
+            target.keep(holds, result)
             wrong: Ranges = []
             if args.verify is not None:
                 watch.step("verifying")
@@ -133,6 +140,8 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
 
 
 def _target(args: argparse.Namespace, watch: Watch) -> Destination:
+    if args.target.startswith(FOLDER):
+        return FolderTarget(Path(args.target.removeprefix(FOLDER)))
     if not args.target.startswith(("https://", "http://")):
         return LocalTarget(Path(args.target))
     # It brings what only a gateway needs.

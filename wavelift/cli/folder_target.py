@@ -10,20 +10,22 @@ from typing import Any
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import SourceTables, differences
 from wavelift.blocks.compress import Compression
-from wavelift.blocks.packfolder import PackFolder
+from wavelift.blocks.packfolder import PACK_BYTES, PackFolder
 from wavelift.blocks.sink import Sink
+from wavelift.blocks.throttle import Flow
+from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
 from wavelift.cli.targets import TargetRefused
+from wavelift.sources.choose import FOLDER
 from wavelift.sources.packs import PackFolderSource
-
-PREFIX = "folder:"
 
 
 class FolderTarget:
     migration = "copy"
     # What is kept for good is worth the time that it takes to make it small.
     compression = Compression(1)
+    pack_bytes = PACK_BYTES
     modified = None
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +34,7 @@ class FolderTarget:
 
     @property
     def text(self) -> str:
-        return f"{PREFIX}{self.path.absolute()}"
+        return f"{FOLDER}{self.path.absolute()}"
 
     @property
     def exists(self) -> bool:
@@ -62,9 +64,9 @@ class FolderTarget:
         with folder.held():
             yield
 
-    def sinks(self, generation: int) -> Callable[[], Sink]:
+    def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         self._generation = generation
-        return lambda: PackFolder(self.path).sink(generation)
+        return lambda: PacedSink(PackFolder(self.path).sink(generation), flow())
 
     def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
         """What was copied becomes a generation. Raises `BlocksLost`, `FolderError`, OSError."""

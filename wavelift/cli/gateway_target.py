@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import differences
 from wavelift.blocks.compress import Compression
-from wavelift.blocks.descriptor import SinkDescriptor
+from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES, SinkDescriptor
 from wavelift.blocks.remote_map import RemoteMap
 from wavelift.blocks.sample import draw
 from wavelift.blocks.sink import Sink, open_sink
@@ -34,6 +34,7 @@ class GatewayTarget:
     """A volume attached to a gateway. What it held before is the concern of whoever issued the write token."""
 
     compression = Compression.AUTO
+    pack_bytes = DEFAULT_PACK_BYTES
     exists = True
     modified = None
 
@@ -87,6 +88,9 @@ class GatewayTarget:
 
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         return lambda: open_sink(self._descriptor(generation), self._stop, flow=flow())
+
+    def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
+        """What was written is there."""
 
     def differing(self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch) -> Ranges:
         """What the gateway reads back, all of it or a sample, that is not what the map says."""

@@ -13,8 +13,9 @@ from wavelift.blocks.errors import SourceError
 from wavelift.blocks.readback import ReadBack
 from wavelift.cli.report import Watch
 from wavelift.sources.base import Consistency, Extent, PointInTime
-from wavelift.sources.choose import source_for
+from wavelift.sources.choose import FOLDER, source_for
 from wavelift.sources.image import ImageSource
+from wavelift.sources.qemu import QemuDisk
 
 # What an image of that format, or of a raw disk in a file, is told apart by.
 _FORMATS = ("raw:", "qcow2:")
@@ -24,7 +25,7 @@ def path_of(text: str) -> Path | None:
     """The file or device that a source's text names; None when it names none of this machine."""
     for prefix in _FORMATS:
         text = text.removeprefix(prefix)
-    return None if "://" in text or text.startswith("qmp:") else Path(text)
+    return None if "://" in text or text.startswith(("qmp:", FOLDER)) else Path(text)
 
 
 class Disk:
@@ -44,6 +45,9 @@ class Disk:
             return
         source = source_for(text)
         self._in_file = source.kind == ImageSource.kind
+        if isinstance(source, QemuDisk):
+            # Its moments are followed by none.
+            stack.callback(source.forget, "")
         self.point = source.open()
         stack.callback(self.point.close)
         self.size = self.point.size

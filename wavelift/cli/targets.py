@@ -10,13 +10,14 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from blake3 import blake3
 
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import differences
 from wavelift.blocks.compress import Compression
+from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES
 from wavelift.blocks.errors import BlockError, VolumeTooSmall
 from wavelift.blocks.readback import ReadBack
 from wavelift.blocks.sink import Sink
@@ -48,6 +49,7 @@ class Destination(Protocol):
     written, where that can be told."""
 
     compression: Compression
+    pack_bytes: int
 
     @property
     def text(self) -> str: ...
@@ -74,6 +76,9 @@ class Destination(Protocol):
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         """What opens a worker's sink; `flow` makes its way through the limits."""
 
+    def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
+        """Once all of it was sent: make it count, where that takes more."""
+
     def differing(
         self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch
     ) -> list[tuple[int, int]]: ...
@@ -85,9 +90,9 @@ class Destination(Protocol):
 class LocalTarget:
     """A file or a block device."""
 
-    migration = "copy"
     # Packs go no further than this process.
     compression = Compression.NEVER
+    pack_bytes = DEFAULT_PACK_BYTES
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,6 +101,11 @@ class LocalTarget:
     @property
     def text(self) -> str:
         return str(self.path.absolute())
+
+    @property
+    def migration(self) -> str:
+        """Of this target alone: a live guest keeps the tracks of each migration apart."""
+        return f"copy-{blake3(self.text.encode(errors='surrogateescape')).hexdigest()[:16]}"
 
     @property
     def exists(self) -> bool:
@@ -158,6 +168,9 @@ class LocalTarget:
 
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         return lambda: PacedSink(LocalSink(self.path), flow())
+
+    def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
+        """What was written is there."""
 
     def require_verifiable(self, how: str) -> None:
         """What can be written can be read."""

@@ -5,6 +5,7 @@
 raw:PATH qcow2:PATH an image of just that format (a guest may write anything to the start of a raw disk)
 nbd:// nbds:// nbd+unix:// nbds+unix://   an NBD export
 qmp:SOCKET?node=NODE[&agent=SOCKET]   a disk of a live guest, by its monitor; its agent freezes
+folder:DIR[@GENERATION]   a generation, the newest unless said, in a folder of packs
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from wavelift.sources.device import DeviceSource
 from wavelift.sources.image import ImageSource
 from wavelift.sources.lvm import LvmPointInTime, LvmSource, is_volume
 from wavelift.sources.nbd import NbdSource
+from wavelift.sources.packs import PackFolderSource
 from wavelift.sources.qcow2 import MAGIC, Qcow2Source
 from wavelift.sources.qemu import QemuDisk, QemuGuest
 from wavelift.sources.together import Since
 
+FOLDER = "folder:"
 _NBD = ("nbd://", "nbds://", "nbd+unix://", "nbds+unix://")
 _FOREIGN = {b"KDMV": "VMDK", b"conectix": "VHD", b"vhdxfile": "VHDX"}
 
@@ -68,6 +71,13 @@ def source_for(text: str, bitmap: str | None = None, guests: Guests | None = Non
         if bitmap is not None:
             raise _no_bitmap(text)
         return (guests or Guests()).disk(text)
+    if text.startswith(FOLDER):
+        if bitmap is not None:
+            raise _no_bitmap(text)
+        path, at, generation = text.removeprefix(FOLDER).rpartition("@")
+        if at and generation.isdigit():
+            return PackFolderSource(Path(path), int(generation))
+        return PackFolderSource(Path(text.removeprefix(FOLDER)))
     if text.startswith(_NBD):
         return NbdSource(text, bitmap)
     if text.startswith("qcow2:"):

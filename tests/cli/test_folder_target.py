@@ -1,0 +1,75 @@
+"""`wavelift copy` to and from a folder of packs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import MIB, Shell, noise, same, write
+from wavelift.blocks.packfolder import PackFolder
+
+SIZE = 12 * MIB + 512
+
+
+@pytest.fixture
+def disk(shell: Shell) -> Path:
+    return shell.image("disk.raw", SIZE, {0: noise(3 * MIB), 7 * MIB: b"a text " * 99_999, SIZE - 512: noise(512, 2)})
+
+
+def test_generations_go_in_and_come_back(shell: Shell, disk: Path) -> None:
+    first = shell.json("copy", "--state", "s", "--verify", "full", "disk.raw", "folder:kept")
+    assert first["verified"] == "full" and first["wrong_ranges"] == []
+    before = disk.read_bytes()
+    write(disk, {5 * MIB: noise(70_000, 3)})
+    second = shell.json("copy", "--since", "s", "--verify", "full", "disk.raw", "folder:kept")
+    assert 70_000 < second["sent_bytes"] < 4 * 65536
+    assert shell.json("map", "folder:kept")["root"] == second["root"]
+    shell.json("copy", "folder:kept", "newest.raw")
+    assert same(disk, shell.folder / "newest.raw")
+    oldest, newest = PackFolder(shell.folder / "kept").generations()
+    assert shell.json("copy", f"folder:kept@{oldest}", "oldest.raw")["root"] == first["root"]
+    assert (shell.folder / "oldest.raw").read_bytes() == before
+    shell.json("verify", "disk.raw", f"folder:kept@{newest}")
+    shell.json("verify", "disk.raw", f"folder:kept@{oldest}", status=1)
+    assert shell.left() == []
+
+
+def test_a_folder_holds_copies_that_know_nothing_of_each_other(shell: Shell, disk: Path) -> None:
+    shell.json("copy", "disk.raw", "folder:kept")
+    before = disk.read_bytes()
+    write(disk, {0: noise(MIB, 4)})
+    # Generations that know of none before them are named by the second.
+    while int(time.time()) in PackFolder(shell.folder / "kept").generations():
+        time.sleep(0.05)
+    shell.json("copy", "disk.raw", "folder:kept")
+    for number, wanted in zip(
+        PackFolder(shell.folder / "kept").generations(), (before, disk.read_bytes()), strict=True
+    ):
+        shell.json("copy", f"folder:kept@{number}", f"{number}.raw")
+        assert (shell.folder / f"{number}.raw").read_bytes() == wanted
+    missing = shell.run("copy", "folder:kept@7", "back.raw")
+    assert missing.returncode == 2 and "has no generation 7" in missing.stderr
+
+
+def test_a_damaged_pack_is_named(shell: Shell, disk: Path) -> None:
+    shell.json("copy", "disk.raw", "folder:kept")
+    victim = max((shell.folder / "kept/packs").glob("*/*.pack"), key=lambda path: path.stat().st_size)
+    raw = bytearray(victim.read_bytes())
+    raw[MIB] ^= 1
+    victim.write_bytes(raw)
+    done = shell.run("copy", "folder:kept", "back.raw")
+    assert done.returncode == 2 and victim.name in done.stderr and "bytes" in done.stderr
+    assert not (shell.folder / "back.raw").exists()
+
+
+def test_what_is_refused_leaves_all_as_it_was(shell: Shell, disk: Path) -> None:
+    shell.json("copy", "disk.raw", "folder:kept")
+    before = sorted((shell.folder / "kept").rglob("*"))
+    (shell.folder / "letter").mkdir()
+    (shell.folder / "letter/dear").touch()
+    assert shell.run("copy", "disk.raw", "folder:letter").returncode == 2
+    assert shell.run("copy", "--verify", "sample", "disk.raw", "folder:kept").returncode == 2
+    assert shell.run("copy", "kept/folder.json", "folder:kept").returncode == 2
+    assert sorted((shell.folder / "kept").rglob("*")) == before
