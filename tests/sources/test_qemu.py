@@ -365,3 +365,18 @@ def test_what_was_written_since_an_attempt_that_was_cut_short_is_told_beside_wha
     # Killed before it wrote down that it began: the track of the attempt before is still there, its own is not.
     assert opened(base=base, begun=cut)[2] == [(1024, 64), (2048, 64)]
     assert opened(base=base, begun=again)[1:] == ([(0, 64, False), (1024, 64, False), (2048, 64, False)], None)
+
+
+def test_a_guest_that_would_not_outlive_a_reader_is_left_alone(machines: Any) -> None:
+    machine = machines(a=4 * MIB)
+    disk = QemuDisk(guest_of(machine), "a")
+    machine.qmp.execute("object-add", {"qom-type": "iothread", "id": "thread"})
+    if machine.qmp.execute("query-version")["qemu"]["major"] >= 9:
+        disk.open().close()
+        assert machine.qmp.execute("query-status")["status"] == "running"
+        return
+    for use in (disk.open, disk.describe):
+        with pytest.raises(SourceError, match="iothreads") as refused:
+            use()
+        assert refused.value.code == "guest_at_risk" and "in the guest" in refused.value.remedy
+    assert machine.left() == [] and machine.bitmaps("a") == []

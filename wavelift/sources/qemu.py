@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, Extent, Source
-from wavelift.sources.qemu_disks import PREFIX, GuestDisk, drop, find_disk, sweep, unusable
+from wavelift.sources.qemu_disks import PREFIX, GuestDisk, drop, find_disk, require_survival, sweep, unusable
 from wavelift.sources.qemu_moment import Moment, Wanted
 from wavelift.sources.qmp import MonitorBusy, Qmp
 from wavelift.sources.together import Since
@@ -44,6 +44,7 @@ class QemuGuest:
                 )
             qmp = self._qmp = Qmp(self.monitor)
         try:
+            require_survival(qmp)
             sweep(qmp)
             disks = [find_disk(qmp, name) for name, _ in wanted]
             plans, notes = [], []
@@ -72,6 +73,7 @@ class QemuGuest:
                 return find_disk(self._qmp, name)
             qmp = Qmp(self.monitor)
             try:
+                require_survival(qmp)
                 return find_disk(qmp, name)
             finally:
                 qmp.close()

@@ -15,6 +15,7 @@ PREFIX = "wavelift-"
 MOMENT = f"{PREFIX}moment-"  # bitmaps of a single cycle
 GRANULARITY = 64 * 1024
 _PATIENCE = 30.0
+_SAFE_WITH_IOTHREADS = 9
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,20 @@ class GuestDisk:
     size: int
     persistent: bool
     bitmaps: Mapping[str, Mapping[str, Any]]
+
+
+def require_survival(qmp: Qmp) -> None:
+    """Raises `SourceError` where the guest would not outlive a reader: QEMU's NBD server, up to version 8, ends the
+    whole process when the client of a disk with an iothread goes away (an assertion in nbd_blockdev_client_closed).
+    """
+    version = qmp.execute("query-version")["qemu"]
+    if version["major"] < _SAFE_WITH_IOTHREADS and qmp.execute("query-iothreads"):
+        raise SourceError(
+            f"The guest has iothreads, and its QEMU is {version['major']}.{version['minor']}: it could end, with the "
+            "guest, when a reader of its disks goes away.",
+            f"Start it without iothreads or with QEMU {_SAFE_WITH_IOTHREADS} or later, or run the agent in the guest.",
+            code="guest_at_risk",
+        )
 
 
 def find_disk(qmp: Qmp, name: str) -> GuestDisk:
