@@ -97,6 +97,8 @@ def test_answers_are_as_the_documents_say_and_every_call_is_among_them(told: Sta
         agent.call("POST", commit, 404, migration=MIGRATION, generation=7)
         agent.call("POST", commit, 422, migration=MIGRATION, generation="first")
         agent.call("POST", commit, 200, migration=MIGRATION, generation=1)
+        sample = "/v1/migrations/{migration}/generations/{generation}/sample"
+        agent.call("POST", sample, 200, json={"blocks": 8}, migration=MIGRATION, generation=1)
         agent.call("GET", "/v1/migrations/{migration}", 200, migration=MIGRATION)
         told.verify(1, sda="v1")
         agent.call("DELETE", "/v1/migrations/{migration}", 200, migration=MIGRATION)
