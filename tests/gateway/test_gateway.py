@@ -282,6 +282,26 @@ def test_a_pack_of_an_older_generation_is_refused_also_when_it_stalled(gateway: 
     assert gateway.put(newer, path="/v1/volumes/d-v1/generations/2/packs/1")[0] == 200
 
 
+def test_many_idle_connections_keep_no_memory(gateway: Gateway) -> None:
+    """A scratch of 1 MiB each would be 100 MiB."""
+    token = tokens.issue(KEY, migration="web", scope="write", volumes=["d-v1"], lifetime=60)
+    pack = make_pack(os.urandom(1 << 20))
+    before = psutil.Process().memory_info().rss
+    connections = []
+    for _ in range(100):
+        connection = gateway.connect()
+        path = "/v1/volumes/d-v1/generations/1/packs/1"
+        connection.request("PUT", path, body=pack, headers={"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        assert (response.status, len(response.read()) > 0) == (200, True)
+        connections.append(connection)
+    grown = psutil.Process().memory_info().rss - before
+    assert gateway.data.connections >= 100
+    for connection in connections:
+        connection.close()
+    assert grown < 50 << 20, grown
+
+
 def test_an_abandoned_pack_frees_its_place(gateway: Gateway) -> None:
     token = tokens.issue(KEY, migration="web", scope="write", volumes=["d-v1"], lifetime=60)
     pack = make_pack(b"x" * BLOCK)

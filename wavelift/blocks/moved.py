@@ -16,7 +16,7 @@ from wavelift.blocks.blockmap import DiskMap, segments_of
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT_BLOCKS, ZERO_DIGEST
 from wavelift.blocks.memory import MemoryBudget
 
-MAX_ENTRIES = 1 << 18
+MAX_ENTRIES = 1 << 17
 # At least every second block is left out: building the index then takes a few ms per GiB.
 LEAST_SKIPPED_BITS = 1
 # An entry: the upper bits of a digest's first word, then the block's number (a disk of 2^50 bytes has 2^34 blocks).
@@ -25,8 +25,9 @@ _NUMBER = (1 << _NUMBER_BITS) - 1
 _WORD = 8
 # What an entry takes while the index is sorted, beyond its own 8 bytes: a number and a place in a list.
 _SORTING = 40
-# What was written in this copy is remembered by pieces of this size.
+# What was written in this copy is remembered by pieces of a disk of at least this size, and at most so many.
 _PIECE = 1 << 20
+_PIECES = 1 << 20
 
 
 class MovedBlocks:
@@ -112,18 +113,21 @@ class MovedBlocks:
 
 
 class Elsewhere:
-    """The indexes of a copy's disks, made when one is first asked for something, as far as there is memory for them."""
+    """The indexes of a copy's disks, each made when it is first asked for something."""
 
     def __init__(self, bases: Sequence[tuple[DiskMap | None, int]], memory: MemoryBudget, stop: Event) -> None:
-        """Base and size (bytes) of each disk."""
+        """Base and size (bytes) of each disk. Where there is no memory now, nothing will be found."""
+        with_base = [size for base, size in bases if base is not None]
         self._bases = bases
         self._memory = memory
         self._stop = stop
-        self._most = MAX_ENTRIES // len(bases)
+        self._most = MAX_ENTRIES // max(1, len(with_base))
         self._lock = Lock()
         self._indexes: dict[int, MovedBlocks | None] = {}
         self._written: dict[int, bytearray] = {}
-        self._reserved = 0
+        # One index is sorted at a time.
+        wanted = sum(self._most * _WORD + _pieces(size) for size in with_base) + self._most * _SORTING
+        self._reserved = wanted if with_base and memory.reserve(wanted) else 0
 
     def pieces(self, disk: int, table: bytes, hint: int | None) -> Iterator[tuple[int, int, int | None]]:
         """As `MovedBlocks.pieces`, without what this copy itself has overwritten."""
@@ -131,19 +135,20 @@ class Elsewhere:
         if index is None:
             yield 0, len(table) // DIGEST, None
             return
-        written = self._written[disk]
+        written, size = self._written[disk], _piece(self._bases[disk][1])
         for first, last, source in index.pieces(table, hint):
-            if source is not None and any(
-                written[source * BLOCK // _PIECE : ((source + last - first) * BLOCK - 1) // _PIECE + 1]
-            ):
-                source = None
+            if source is not None:
+                start, end = source * BLOCK, (source + last - first) * BLOCK
+                if any(written[start // size : (end - 1) // size + 1]):
+                    source = None
             yield first, last, source
 
     def wrote(self, disk: int, start: int, end: int) -> None:
         """Bytes `start` to `end` of the disk's volume are about to change."""
         written = self._written.get(disk)
         if written is not None:
-            for piece in range(start // _PIECE, (end - 1) // _PIECE + 1):
+            size = _piece(self._bases[disk][1])
+            for piece in range(start // size, (end - 1) // size + 1):
                 written[piece] = 1
 
     def close(self) -> None:
@@ -153,21 +158,21 @@ class Elsewhere:
     def _index(self, disk: int) -> MovedBlocks | None:
         with self._lock:
             if disk not in self._indexes:
-                self._indexes[disk] = self._make(disk)
+                base, size = self._bases[disk]
+                found = None
+                if base is not None and self._reserved:
+                    found = MovedBlocks(base, self._most, self._stop.is_set)
+                    self._written[disk] = bytearray(_pieces(size))
+                self._indexes[disk] = found
             return self._indexes[disk]
 
-    def _make(self, disk: int) -> MovedBlocks | None:
-        base, size = self._bases[disk]
-        lasting = self._most * array("Q").itemsize + size // _PIECE + 1
-        if base is None or not self._memory.reserve(lasting + self._most * _SORTING):
-            return None
-        try:
-            index = MovedBlocks(base, self._most, self._stop.is_set)
-        finally:
-            self._memory.give_back(self._most * _SORTING)
-            self._reserved += lasting
-        self._written[disk] = bytearray(size // _PIECE + 1)
-        return index
+
+def _piece(size: int) -> int:
+    return max(_PIECE, -(-size // _PIECES))
+
+
+def _pieces(size: int) -> int:
+    return size // _piece(size) + 1
 
 
 def _slice(table: bytes, number: int) -> bytes:
