@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,18 @@ MAX_RANGES = 16384
 
 @dataclass(frozen=True)
 class DoubtedMap(DiskMap):
-    """A base map that does not say what the volume holds at `doubts`, (start, end) in bytes."""
+    """A base map that does not say what the volume holds at `doubts`, (start, end) in bytes, in order."""
 
     doubts: Sequence[tuple[int, int]] = ()
 
     def table(self, number: int) -> bytes:
         table = bytearray(super().table(number))
         base = number * SEGMENT
-        for start, end in self.doubts:
-            start, end = max(start, base), min(end, base + SEGMENT, self.size)
+        stop = min(self.size, base + SEGMENT)
+        for start, end in self.doubts[max(0, bisect.bisect_left(self.doubts, (base, 0)) - 1) :]:
+            if start >= stop:
+                break
+            start, end = max(start, base), min(end, stop)
             if start < end:
                 first, count = (start - base) // BLOCK, blocks_of(end - start)
                 table[first * DIGEST : (first + count) * DIGEST] = UNKNOWN_DIGEST * count
