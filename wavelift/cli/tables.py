@@ -86,6 +86,8 @@ class Watched:
         self.size = tables.size
         self._tables = tables
         self._watch = watch
+        # A rate needs a beginning.
+        watch.progress(total=self.size, done=0)
 
     def segment(self, number: int) -> bytes:
         found = self._tables.segment(number)
