@@ -1,0 +1,112 @@
+"""Agent and gateway as an operator starts them: two processes that are told what to do over REST, on loopback."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Run, loopback, peak
+from wavelift.service import tokens
+from wavelift.service.client import ServiceClient
+from wavelift.service.jobs import JobState
+
+KEY = "the key of a benchmark, and of nothing else"
+SECRET = "the secret of a benchmark, and of nothing else"
+DISK, VOLUME, MIGRATION = "sda", "d-bench", "bench"
+
+
+class Services:
+    """One disk, and the file or device that is its volume. Without TLS unless asked for: the peers have none."""
+
+    def __init__(self, folder: Path, source: str | Path, volume: Path, size: int, tls: bool = False) -> None:
+        self._folder = folder
+        self._tls = tls
+        self._source = source
+        self._volume = volume
+        self._size = size
+        self._running: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> "Services":
+        folder = self._folder
+        (folder / "devices").mkdir(parents=True)
+        (folder / "devices/virtio-bench").symlink_to(self._volume)
+        (folder / "key").write_text(KEY)
+        (folder / "secret").write_text(SECRET)
+        try:
+            devices = ["--devices", str(folder / "devices"), "--key-file", str(folder / "key")]
+            self._gateway = self._start("gateway", *devices)
+            self._agent = self._start(
+                "agent", "--token-file", str(folder / "secret"), "--disk", f"{DISK}={self._source}"
+            )
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._running:
+            process.terminate()
+        for process in self._running:
+            process.wait()
+
+    def peaks(self) -> tuple[float, float]:
+        """MB of agent and gateway."""
+        gateway, agent = self._running
+        return peak(agent.pid), peak(gateway.pid)
+
+    def copy(self, generation: int, base: int | None = None) -> tuple[Run, dict[str, Any]]:
+        """A generation onto the volume, durable at the end, from the request to the agent's word that it is done."""
+        write = tokens.issue(KEY, migration=MIGRATION, scope="write", volumes=[VOLUME], lifetime=3600)
+        sink = {"kind": "gateway", **self._gateway, "volume": VOLUME, "generation": generation, "token": write}
+        disks = [{"disk": DISK, "sink": sink}]
+        spec = {"kind": "replicate", "migration": MIGRATION, "generation": generation, "base": base, "disks": disks}
+        with _client(self._agent, SECRET) as client:
+            run, result = _job(client, f"{MIGRATION}/{generation}/copy", spec)
+        return Run(run.seconds, run.wire, self.peaks()), result
+
+    def verify(self, generation: int, root: str) -> Run:
+        """The volume read back from the medium. Raises RuntimeError when it does not hold what `root` names."""
+        control = tokens.issue(KEY, migration=MIGRATION, scope="control", lifetime=3600)
+        disks = [{"disk": DISK, "volume": VOLUME, "size": self._size}]
+        spec = {"kind": "verify", "migration": MIGRATION, "generation": generation, "disks": disks}
+        with _client(self._gateway, control) as client:
+            run, result = _job(client, f"{MIGRATION}/{generation}/verify", spec)
+        if result["root"] != root:
+            raise RuntimeError(f"read back {result['root']} instead of {root}")
+        return Run(run.seconds, run.wire, self.peaks())
+
+    def commit(self, generation: int) -> None:
+        with _client(self._agent, SECRET) as client:
+            client.post(f"/v1/migrations/{MIGRATION}/generations/{generation}/commit")
+
+    def _start(self, name: str, *arguments: str) -> dict[str, str]:
+        """Its `url`, and the `fingerprint` of its certificate."""
+        command = [sys.executable, "-m", "wavelift.cli.main", name, "--state", str(self._folder / name), *arguments]
+        command += [] if self._tls else ["--plaintext"]
+        with (self._folder / f"{name}.log").open("w") as log:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        self._running.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError((self._folder / f"{name}.log").read_text())
+        said = json.loads(line)
+        return {"url": said["url"], "fingerprint": said.get("fingerprint", "")}
+
+
+def _client(service: Mapping[str, str], token: str) -> ServiceClient:
+    return ServiceClient(service["url"], token, service["fingerprint"])
+
+
+def _job(client: ServiceClient, key: str, spec: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
+    before, began = loopback(), time.perf_counter()
+    client.submit(key, spec)
+    while (job := client.job(key)).state not in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
+        time.sleep(0.02)
+    run = Run(time.perf_counter() - began, loopback() - before)
+    if job.state is not JobState.SUCCEEDED or job.result is None:
+        raise RuntimeError(f"{key}: {job.state} {job.error}")
+    return run, job.result
