@@ -104,6 +104,7 @@ def read_pack(data: bytes, wrapping_key: bytes | None = None) -> Pack:
     header = json.loads(body.decode())
     require(set(header) == {"migration", "generation", "sequence", "disks"}, "keys of the JSON")
     require(1 <= len(header["disks"]) <= 64, "number of disks")
+    require(len({disk["disk"] for disk in header["disks"]}) == len(header["disks"]), "a disk twice")
     for disk in header["disks"]:
         require(set(disk) == {"disk", "volume", "size"} and disk["size"] % 512 == 0, "a disk")
     pack = Pack(header, [], [], (0, 0, 0))

@@ -29,7 +29,7 @@ from wavelift.blocks.pack import (
     encode_header,
     encode_record,
 )
-from wavelift.blocks.pack_layout import MAX_RECORDS
+from wavelift.blocks.pack_layout import MAX_RECORDS, PREFIX
 
 from .conftest import GOLDEN, HEADER, TEXT, pattern, read, write
 
@@ -302,3 +302,13 @@ def test_a_missing_record_is_found() -> None:
     front = len(encode_header(HEADER))
     with pytest.raises(CorruptPack, match="missing"):
         read(whole[:front] + whole[front + 64 + BLOCK :])
+
+
+def test_a_disk_that_is_there_twice_is_refused_on_both_sides() -> None:
+    twice = (PackDisk("sda", "d-1", 4096), PackDisk("sda", "d-2", 4096))
+    with pytest.raises(PackError, match="No pack can carry"):
+        encode_header(replace(HEADER, disks=twice))
+    whole = encode_header(replace(HEADER, disks=(twice[0], replace(twice[1], disk="sdb"))))
+    body = whole[PREFIX.size :].replace(b'"sdb"', b'"sda"')
+    with pytest.raises(CorruptPack, match="impossible"):
+        read(PREFIX.pack(b"WLPACK\r\n", 1, 0, len(body), zlib.crc32(body)) + body)

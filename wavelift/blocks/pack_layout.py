@@ -135,6 +135,7 @@ def possible(header: PackHeader) -> bool:
         and all(type(number) is int and 0 <= number <= MAX_DISK for number in numbers)
         and all(type(name) is str and _is_name(name) for name in names)
         and not any(disk.size % SECTOR for disk in header.disks)
+        and len({disk.disk for disk in header.disks}) == len(header.disks)
     )
 
 
