@@ -23,6 +23,18 @@ def test_a_reader_that_has_seen_enough_is_no_failure_to_report() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("arguments", [("map",), ("map", "--json")])
+def test_a_verdict_nobody_reads_is_none(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "disk.raw").write_bytes(bytes(512))
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "wavelift.cli.main", *arguments, str(tmp_path / "disk.raw")]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writing)
+    # Not 1: that would say that two disks differ.
+    assert (done.returncode, done.stderr) == (2, "error: nobody reads the output any more\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -71,7 +71,7 @@ class TerminalDisplay:
 
     def result(self, fields: Mapping[str, Any], text: str) -> None:
         self._clear()
-        print(text)
+        print(text, flush=True)
 
     def error(self, code: str, message: str, remedy: str) -> None:
         self._clear()
@@ -95,7 +95,7 @@ class PlainDisplay:
         print(f"note: {text}", file=sys.stderr, flush=True)
 
     def result(self, fields: Mapping[str, Any], text: str) -> None:
-        print(text)
+        print(text, flush=True)
 
     def error(self, code: str, message: str, remedy: str) -> None:
         print(f"error: {message}\n{remedy}".rstrip(), file=sys.stderr)
@@ -207,7 +207,10 @@ def run_reporting(as_json: bool, work: Callable[[Watch], int], when_stopped: Cal
     except Interrupted as error:
         return ended(error)
     except BrokenPipeError:
-        raise
+        # Whoever read the output has gone, and with it the place to say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("error: nobody reads the output any more", file=sys.stderr)
+        return FAILED
     except Exception as error:  # noqa: BLE001  what was not foreseen is reported like the rest, with its trace
         if watch.stop.is_set():
             # A wait that the signal ended fails with an error of its own.
