@@ -106,6 +106,8 @@ class MigrationState:
         """
         before = self.committed()
         if before is not None and generation <= before.generation:
+            # Of a commit cut short. Maps stay: one of a generation that is finished by now may be among them.
+            self._drop_work(generation)
             return before
         return self._settle(self.known(generation))
 
@@ -140,10 +142,13 @@ class MigrationState:
         write_durably(self._committed, json.dumps(asdict(now)).encode())
         for disk in now.volumes:
             self.maps(disk).prune([now.generation])
-        for path in self.folder.glob("work/*"):
-            if int(path.name) <= now.generation:
-                shutil.rmtree(path, ignore_errors=True)
+        self._drop_work(now.generation)
         return now
+
+    def _drop_work(self, generation: int) -> None:
+        for path in self.folder.glob("work/*"):
+            if int(path.name) <= generation:
+                shutil.rmtree(path, ignore_errors=True)
 
     def forget(self) -> None:
         if self.folder.exists():
