@@ -21,12 +21,12 @@ from wavelift.blocks.sample import draw
 from wavelift.blocks.sink import Sink, open_sink
 from wavelift.blocks.throttle import Flow
 from wavelift.cli.report import Watch
+from wavelift.cli.sample import DATA, ZEROES
 from wavelift.cli.tables import Watched
 from wavelift.cli.targets import Ranges, TargetRefused
 from wavelift.pinning import read_fingerprint
 
 POLL_SECONDS = 0.5
-SAMPLED_DATA, SAMPLED_ZEROES = 3584, 512
 _MIGRATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -97,7 +97,7 @@ class GatewayTarget:
         if how == "sample":
             # One sample of a generation, so that a copy that was cut short here finds its job again.
             seed = int.from_bytes(found.root[:8], "little") ^ generation
-            sample = draw(found, SAMPLED_DATA, SAMPLED_ZEROES, seed, check=watch.check)
+            sample = draw(found, DATA, ZEROES, seed, check=watch.check)
             blocks = [(offset, digest.hex()) for offset, digest in sample.blocks]
             (read,) = self._job("sample", disk, generation, found, watch, {"blocks": blocks})
             return [(each["offset"], each["offset"] + each["length"]) for each in read["differing"]]
