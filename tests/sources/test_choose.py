@@ -110,6 +110,8 @@ def test_disks_of_this_machine_are_opened_together_and_described_without_a_trace
 ) -> None:
     device = PathSource(loop_device(raw(tmp_path / "a")))
     inside, plain = PathSource(qcow2(tmp_path / "b")), PathSource(raw(tmp_path / "c"))
+    large = PathSource(loop_device(raw(tmp_path / "d"), "--sector-size", "4096"))
+    assert [disk.sector_size() for disk in (device, inside, plain, large)] == [512, 512, 512, 4096]
     disks = [plain, device, inside]
     assert len({disk.host for disk in disks}) == 1
     assert [disk.describe() for disk in disks] == [(SIZE, Consistency.OFFLINE)] * 3

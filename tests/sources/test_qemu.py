@@ -47,7 +47,9 @@ class Machine:
                 "-blockdev",
                 f"driver={kind},node-name=node-{name},discard=unmap,file.driver=file,file.filename={path}",
             ]
-            command += ["-device", f"virtio-blk-pci,drive=node-{name},id={name}"]
+            sector = 4096 if name.endswith("4k") else 512
+            sectors = f"logical_block_size={sector},physical_block_size={sector}"
+            command += ["-device", f"virtio-blk-pci,drive=node-{name},id={name},{sectors}"]
         self.process = subprocess.Popen(command)
         while True:
             try:
@@ -336,7 +338,7 @@ def test_what_stands_in_the_way_is_named_and_left_alone(machines: Any) -> None:
     opened = disk.open()
     with pytest.raises(MonitorBusy, match="Another job"):
         disk.open()
-    assert disk.describe() == (4 * MIB, Consistency.CRASH)
+    assert disk.describe() == (4 * MIB, Consistency.CRASH) and disk.sector_size() == 512
     opened.close()
     assert disk.describe() == (4 * MIB, Consistency.CRASH)
 
@@ -380,3 +382,9 @@ def test_a_guest_that_would_not_outlive_a_reader_is_left_alone(machines: Any) ->
             use()
         assert refused.value.code == "guest_at_risk" and "in the guest" in refused.value.remedy
     assert machine.left() == [] and machine.bitmaps("a") == []
+
+
+def test_sectors_are_those_that_the_guest_sees(machines: Any) -> None:
+    machine = machines(a=4 * MIB, raw4k=4 * MIB)
+    guest = guest_of(machine)
+    assert [QemuDisk(guest, name).sector_size() for name in ("a", "node-raw4k")] == [512, 4096]

@@ -15,6 +15,7 @@ from wavelift.agent.repair import Repairer, RepairSpec
 from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
 from wavelift.agent.samples import SampleAnswer, WantedSample, sample_of
 from wavelift.agent.state import MigrationState
+from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import BlockError
 from wavelift.blocks.limits import LimitAnswer, Limits, MigrationLimitAnswer, SetLimit
 from wavelift.blocks.meter import WireMeter
@@ -23,9 +24,7 @@ from wavelift.service.jobs import JobError, JobStore
 from wavelift.service.rest import bearer, build_app, shared_secret
 from wavelift.service.runner import JobKind, JobRunner
 from wavelift.sources.base import Consistency, Source
-from wavelift.sources.together import Described, Hosted
-
-SECTOR_SIZE = 512
+from wavelift.sources.together import Described, Hosted, Sectored
 
 
 class DiskAnswer(BaseModel):
@@ -33,7 +32,7 @@ class DiskAnswer(BaseModel):
 
     id: str
     kind: str
-    sector_size: int = SECTOR_SIZE
+    sector_size: int = SECTOR
     size: int | None = None
     consistency: Consistency | None = None
     error: JobError | None = None
@@ -161,10 +160,11 @@ def _forget(sources: Mapping[str, Source], migration: str, disks: set[str]) -> l
 def _about(name: str, source: Source) -> DiskAnswer:
     try:
         size, consistency = _look(source)
+        sector = source.sector_size() if isinstance(source, Sectored) else SECTOR
     except (BlockError, OSError) as error:
         code, message, remedy = explain(error)
         return DiskAnswer(id=name, kind=source.kind, error=JobError(code=code, message=message, remedy=remedy))
-    return DiskAnswer(id=name, kind=source.kind, size=size, consistency=consistency)
+    return DiskAnswer(id=name, kind=source.kind, sector_size=sector, size=size, consistency=consistency)
 
 
 def _look(source: Source) -> tuple[int, Consistency]:

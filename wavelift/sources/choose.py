@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, PointInTime, Source
-from wavelift.sources.device import DeviceSource
+from wavelift.sources.device import DeviceSource, sector_size
 from wavelift.sources.image import ImageSource
 from wavelift.sources.lvm import LvmPointInTime, LvmSource, is_volume
 from wavelift.sources.nbd import NbdSource
@@ -148,6 +149,13 @@ class PathSource:
             return opened.size, opened.consistency
         finally:
             opened.close()
+
+    def sector_size(self) -> int:
+        """An image has none of its own: whoever uses it sees the usual ones."""
+        if not self.path.is_block_device():
+            return SECTOR
+        with self.path.open("rb", buffering=0) as device:
+            return sector_size(device.fileno())
 
     def forget(self, migration: str) -> None:
         """Nothing here keeps track from one cycle to the next."""

@@ -132,7 +132,7 @@ class DevicePointInTime:
     def _check(self) -> None:
         if self.size == 0:
             raise SourceError(f"{self._path} has no medium: its size is 0.", "Check which device it is.")
-        sector = struct.unpack("i", fcntl.ioctl(self._fd, _BLKSSZGET, bytes(4)))[0]
+        sector = sector_size(self._fd)
         if sector == SECTOR:
             return
         start = bytearray(2 * _ALIGNED)
@@ -144,6 +144,12 @@ class DevicePointInTime:
                 "Offer its partitions instead, each as a disk of its own.",
                 code="unsupported_source",
             )
+
+
+def sector_size(fd: int) -> int:
+    """Of an open block device, in bytes. Raises OSError."""
+    found: int = struct.unpack("i", fcntl.ioctl(fd, _BLKSSZGET, bytes(4)))[0]
+    return found
 
 
 def _open(path: Path) -> tuple[int, bool]:

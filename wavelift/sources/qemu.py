@@ -127,6 +127,9 @@ class QemuDisk:
         expected = Consistency.CRASH if self.guest.agent is None else Consistency.FROZEN
         return self.guest.describe(self.name).size, expected
 
+    def sector_size(self) -> int:
+        return self.guest.describe(self.name).sector
+
     def forget(self, migration: str) -> None:
         self.guest.forget(self.name, migration)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import SourceError
-from wavelift.sources.qmp import Qmp
+from wavelift.sources.qmp import Qmp, QmpError
 
 # All that is ours in a guest begins so: nodes, jobs, exports, bitmaps.
 PREFIX = "wavelift-"
@@ -20,10 +21,11 @@ _SAFE_WITH_IOTHREADS = 9
 
 @dataclass(frozen=True)
 class GuestDisk:
-    """`node` is what the guest writes to now. `size` in bytes."""
+    """`node` is what the guest writes to now. `size`, and `sector` as the guest sees it, in bytes."""
 
     node: str
     size: int
+    sector: int
     persistent: bool
     bitmaps: Mapping[str, Mapping[str, Any]]
 
@@ -59,6 +61,7 @@ def find_disk(qmp: Qmp, name: str) -> GuestDisk:
         return GuestDisk(
             node=node,
             size=image["virtual-size"],
+            sector=_sector(qmp, block.get("qdev", "")),
             persistent=inserted["drv"] == "qcow2" and version != "0.10",
             bitmaps={bitmap["name"]: bitmap for bitmap in inserted.get("dirty-bitmaps", []) if "name" in bitmap},
         )
@@ -67,6 +70,14 @@ def find_disk(qmp: Qmp, name: str) -> GuestDisk:
         "Give the node name, the drive's id or the device's id.",
         code="disk_not_found",
     )
+
+
+def _sector(qmp: Qmp, device: str) -> int:
+    """Bytes; the usual ones where a kind of device has no such setting."""
+    try:
+        return int(qmp.execute("qom-get", {"path": device, "property": "logical_block_size"}))
+    except QmpError:
+        return SECTOR
 
 
 def unusable(disk: GuestDisk, bitmap: str, size: int) -> str | None:

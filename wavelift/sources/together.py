@@ -53,6 +53,14 @@ class Described(Protocol):
 
 
 @runtime_checkable
+class Sectored(Protocol):
+    """A source whose reader may have to know its sectors: a partition table is written in them."""
+
+    def sector_size(self) -> int:
+        """In bytes, as who uses the disk sees it."""
+
+
+@runtime_checkable
 class Hosted(Protocol):
     """A disk of a host that opens all its disks at once."""
 
