@@ -16,7 +16,7 @@ down: $(READY)            ## stop what `make up` started
 test: $(READY) lint       ## linters, types, import rules and the everyday suite
 	$(PYTHON) -m pytest
 
-test-slow: $(READY)       ## what takes minutes more: machines that fail to boot, LVM inside a machine
+test-slow: $(READY)       ## what takes minutes more: machines that fail to boot, LVM inside a machine, kills, a live guest
 	$(PYTHON) -m pytest -m slow
 
 lint: $(READY)
