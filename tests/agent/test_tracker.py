@@ -123,7 +123,7 @@ def test_a_bitmap_that_lies_or_is_gone_is_replaced_by_a_scan(stack: Stack, guest
     guest.io("rawb", "write -P 4 1M 64k")
     third = cycle(stack, 3)
     assert (third["tracker"], third["base_used"]) == ("scan", 2) and "rawb: its bitmap is gone" in third["notes"][0]
-    assert [disk["sent_bytes"] for disk in third["disks"]] == [0, BLOCK]
+    assert [(disk["tracker"], disk["sent_bytes"]) for disk in third["disks"]] == [("bitmap", 0), ("scan", BLOCK)]
     proven(stack, guest, volumes, third, 3)
     stack.commit(3)
     assert cycle(stack, 4)["tracker"] == "bitmap"

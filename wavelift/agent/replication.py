@@ -193,6 +193,7 @@ class _Replication:
                     "changed_bytes": tally.changed_bytes,
                     "moved_bytes": tally.moved_bytes,
                     "consistency": source.consistency,
+                    "tracker": "bitmap" if choice.tracked[found.disk] else "scan",
                 }
                 for found, source, tally in zip(maps, sources, journal.tallies, strict=True)
             ],
