@@ -89,7 +89,7 @@ start() {
   systemctl enable -q wavelift-agent.service
   systemctl restart wavelift-agent.service
   tries=0
-  while [ "$tries" -lt 30 ]; do
+  while [ "$tries" -lt 60 ]; do
     tries=$((tries + 1))
     sleep 1
     pid=$(systemctl show -p MainPID wavelift-agent.service)
