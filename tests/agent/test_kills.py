@@ -329,10 +329,6 @@ def test_a_first_copy_of_a_live_guest_goes_on_after_its_agent_died(stack: Stack,
     assert wire.sent - before <= left * 1.02 + CONNECTIONS * 65536
 
 
-def test_a_live_guest_under_fire(stack: Stack, wire: Wire, guest: Machine) -> None:
-    live_under_fire(stack, wire, guest, seed(), generations=1, kills=2)
-
-
 @pytest.mark.slow
 def test_thirty_deaths_over_a_live_guest(stack: Stack, wire: Wire, guest: Machine) -> None:
     live_under_fire(stack, wire, guest, seed(), generations=5, kills=25)
