@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -232,6 +234,19 @@ def test_damage_of_a_record_is_found(disk: Disk, name: str) -> None:
     with pytest.raises(Exception, match=r"damaged|checksum") as caught:
         read(disk)
     assert hasattr(caught.value, "remedy")
+
+
+@pytest.mark.parametrize(
+    "change", [{"packs": "1"}, {"disks": [{"disk": 7}]}, {"base": 1.5}, {"root": None}, {"version": 2}]
+)
+def test_a_record_of_another_shape_is_refused(disk: Disk, change: dict[str, Any]) -> None:
+    disk.noise(0, MIB)
+    disk.copy(1, None)
+    path = disk.packs.folder / "generations/1"
+    body = json.dumps({**json.loads(path.read_bytes()[9:]), **change}).encode()
+    path.write_bytes(b"%08x %s" % (zlib.crc32(body), body))
+    with pytest.raises(FolderError, match=r"damaged|another version"):
+        disk.packs.load(1)
 
 
 def test_a_generation_is_made_once(disk: Disk) -> None:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blake3 import blake3
+from pydantic import TypeAdapter
 
 from wavelift.blocks.blockmap import DiskMap, generation_root, read_map, segments_of, write_durably, write_map
 from wavelift.blocks.errors import BlockError
@@ -59,6 +60,9 @@ class Generation:
     disks: tuple[KeptDisk, ...]
     packs: int
     packs_digest: str
+
+
+_DECODER = TypeAdapter(Generation)
 
 
 @dataclass(frozen=True)
@@ -133,10 +137,9 @@ class PackFolder:
             crc, _, body = _read(path).partition(b" ")
             if crc != b"%08x" % zlib.crc32(body):
                 raise ValueError
-            raw = json.loads(body)
-            if raw.pop("version") != VERSION:
+            if json.loads(body)["version"] != VERSION:
                 raise FolderError(f"{path} is of another version.", "Use the version of Wavelift that wrote it.")
-            return Generation(**{**raw, "disks": tuple(KeptDisk(**disk) for disk in raw["disks"])})
+            return _DECODER.validate_json(body, strict=True)
         except FileNotFoundError:
             there = ", ".join(map(str, self.generations())) or "none"
             raise FolderError(
