@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=_rate, metavar="RATE", help="of what is sent: 50M is 50 million bytes a second")
     parser.add_argument("--compress", type=_compression, metavar="auto|off|zstd:N", help="of what is sent (auto)")
-    parser.add_argument("--verify", choices=("full", "sample"), help="read the target back, all of it or a random sample")
+    parser.add_argument("--verify", choices=("full", "sample"), help="read the target back: all, or a random sample")
     parser.add_argument("--overwrite", action="store_true", help="the target may be a device, or a file with content")
     parser.add_argument(
         "--token-file",
