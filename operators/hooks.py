@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from storage_backends.base import BootableBackend
 from storage_backends.registry import open_backend
-from wavelift.pinning import read_fingerprint
+from wavelift.pinning import pin_of
 from wavelift.service.client import ServiceClient
 from wavelift.service.errors import WaveliftError
 
@@ -43,19 +43,28 @@ def agent_address(connection: Connection) -> tuple[str, str, str]:
                 f"Airflow connection {connection.conn_id} has no {field}.",
                 f"Fill in {'the token (password)' if field == 'password' else field} under Admin > Connections.",
             )
-    scheme = connection.schema or "https"
-    fingerprint = ""
-    if scheme == "https":
-        try:
-            # Not `extra_dejson`: that tells the supervisor what to mask, which an event loop must not wait for.
-            fingerprint = read_fingerprint(str(json.loads(connection.extra or "{}").get("fingerprint") or ""))
-        except (ValueError, AttributeError):
-            raise BadConnection(
-                f"Airflow connection {connection.conn_id} has no fingerprint (64 hex digits) of its agent.",
-                "Fill in Fingerprint under Admin > Connections with what the agent prints when it starts; it stays the "
-                "same as long as the agent's state folder does.",
-            ) from None
-    return f"{scheme}://{connection.host}:{connection.port}", connection.password or "", fingerprint
+    scheme = (connection.schema or "https").lower()
+    if scheme not in ("https", "http"):
+        raise BadConnection(
+            f"Airflow connection {connection.conn_id} has the scheme {connection.schema!r}, which is not https.",
+            "Leave Scheme empty under Admin > Connections; http is for an agent that was started with --plaintext.",
+        )
+    url = f"{scheme}://{connection.host}:{connection.port}"
+    try:
+        # Not `extra_dejson`: that tells the supervisor what to mask, which an event loop must not wait for.
+        given = str(json.loads(connection.extra or "{}").get("fingerprint") or "")
+    except (ValueError, AttributeError):
+        given = ""
+    try:
+        fingerprint = pin_of(url, given)
+    except ValueError:
+        has = "no fingerprint (64 hex digits)" if scheme == "https" else "the scheme http beside the fingerprint"
+        raise BadConnection(
+            f"Airflow connection {connection.conn_id} has {has} of its agent.",
+            "Fill in Fingerprint under Admin > Connections with what the agent prints when it starts, and leave Scheme "
+            "empty; the fingerprint stays the same as long as the agent's state folder does.",
+        ) from None
+    return url, connection.password or "", fingerprint
 
 
 def backend_of(connection: Connection, name: str, region: str, zone: str) -> BootableBackend:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+from urllib.parse import urlsplit
 
 _DIGITS = re.compile(r"[0-9a-f]{64}")
 
@@ -32,6 +33,23 @@ def read_fingerprint(text: str) -> str:
     if not _DIGITS.fullmatch(digits):
         raise ValueError("a fingerprint is the SHA-256 of a certificate: 64 hex digits")
     return digits
+
+
+def pin_of(url: str, fingerprint: str) -> str:
+    """The fingerprint that whoever answers at `url` must show; empty for http, which shows none.
+
+    Raises ValueError: for https without a fingerprint, for http with one, and for anything else.
+    """
+    # Written in capitals it is the same scheme, and must not be taken for one that needs no pin.
+    scheme = urlsplit(url).scheme
+    if scheme == "https":
+        return read_fingerprint(fingerprint)
+    if scheme != "http":
+        raise ValueError(f"{scheme or 'nothing'} is not https, and not http either")
+    if fingerprint.strip():
+        # Who gives one means to know whom the token goes to.
+        raise ValueError("over http nobody shows a certificate; write https, or leave the fingerprint out")
+    return ""
 
 
 def pinned_context(fingerprint: str) -> ssl.SSLContext:

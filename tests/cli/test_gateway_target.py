@@ -86,6 +86,11 @@ def test_what_is_not_allowed_is_said_before_anything_is_sent(shell: Shell, gatew
         (refused(*gateway.pinned), "token_missing", "write token"),
         (refused("--token-file", gateway.control, *gateway.pinned), "token_missing", "write token"),
         (refused(*given), "target_refused", "--fingerprint"),
+        (
+            refused(*given, *gateway.pinned, target=gateway.target.replace("https", "http")),
+            "target_refused",
+            "over http",
+        ),
         (refused(*given, "--fingerprint", "ab" * 32), "wrong_fingerprint", gateway.service.fingerprint),
         (refused(*given, *gateway.pinned, "--verify", "full"), "token_missing", "control token"),
         (refused(*given, *gateway.pinned, "--verify", "sample"), "token_missing", "control token"),

@@ -48,6 +48,21 @@ def test_a_connection_without_a_fingerprint_names_itself(
     assert caught.value.code == "invalid" and "what the agent prints when it starts" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("scheme", "said"), [("HTTPS", ""), ("http", "the scheme http beside the fingerprint"), ("ftp", "'ftp'")]
+)
+def test_a_scheme_never_takes_the_pin_away(
+    service: Service, monkeypatch: pytest.MonkeyPatch, scheme: str, said: str
+) -> None:
+    connect(monkeypatch, {**service.connection(fingerprint=OTHER), "schema": scheme})
+    if said:
+        with pytest.raises(BadConnection, match=said):
+            AgentHook().get_conn()
+    else:
+        works, told = AgentHook().test_connection()
+        assert not works and OTHER in told and service.fingerprint in told
+
+
 @pytest.mark.usefixtures("cloud")
 def test_preflight_finds_a_wrong_certificate(service: Service, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, service.connection(fingerprint=OTHER))

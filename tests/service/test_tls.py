@@ -20,7 +20,7 @@ from tests.service.test_service import SECRET, Harness
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.errors import WrongGateway
 from wavelift.blocks.sink import open_sink
-from wavelift.pinning import read_fingerprint
+from wavelift.pinning import pin_of, read_fingerprint
 from wavelift.service.client import AsyncServiceClient, ServiceClient, ServiceUnreachable, WrongFingerprint
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.tls import FILE, BadIdentity, derive_identity, service_identity
@@ -127,6 +127,29 @@ def test_https_without_a_usable_fingerprint_is_refused(text: str) -> None:
     assert "prints when it starts" in caught.value.remedy and SECRET not in str(caught.value)
     with pytest.raises(ValueError, match="64 hex digits"):
         SinkDescriptor(url="https://g", fingerprint=text, volume="d-1", generation=1, token="t")
+
+
+@pytest.mark.parametrize("scheme", ["HTTPS", "Https", "hTTps"])
+def test_a_scheme_in_capitals_is_pinned_like_any_other(between: Between, scheme: str) -> None:
+    with pytest.raises(WrongFingerprint):
+        ask(between.url.replace("https", scheme))
+    assert between.what_it_heard() == b""
+    with pytest.raises(InvalidRequest):
+        ServiceClient(between.url.replace("https", scheme), SECRET)
+
+
+@pytest.mark.parametrize(
+    ("url", "fingerprint"),
+    [("http://127.0.0.1:1", PINNED), ("HTTP://127.0.0.1:1", PINNED), ("ftp://127.0.0.1:1", ""), ("127.0.0.1:1", "")],
+)
+def test_a_pin_that_nobody_could_check_is_refused_and_so_is_what_is_not_http(url: str, fingerprint: str) -> None:
+    for client in (ServiceClient, AsyncServiceClient):
+        with pytest.raises(InvalidRequest) as caught:
+            client(url, SECRET, fingerprint)
+        assert url in caught.value.message and SECRET not in str(caught.value)
+    with pytest.raises(ValueError, match="http"):
+        SinkDescriptor(url=url, fingerprint=fingerprint, volume="d-1", generation=1, token="t")
+    assert pin_of("http://127.0.0.1:1", "") == ""
 
 
 def test_neither_plain_http_nor_an_old_tls_gets_an_answer(harness: Harness) -> None:

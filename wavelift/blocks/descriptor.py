@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wavelift.pinning import read_fingerprint
+from wavelift.pinning import pin_of
 
 DEFAULT_PACK_BYTES = 4 << 20
 MIN_PACK_BYTES = 2 << 20
@@ -15,7 +15,7 @@ MIN_PACK_BYTES = 2 << 20
 class SinkDescriptor(BaseModel):
     """`token` is a scoped, short-lived credential; it stays out of the text form of this value.
 
-    `fingerprint` is that of the gateway's certificate, as hex; an https URL is worth nothing without it.
+    `fingerprint` is that of the gateway's certificate, as hex: an https URL needs it, an http URL cannot have it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +30,5 @@ class SinkDescriptor(BaseModel):
 
     @model_validator(mode="after")
     def _pinned(self) -> SinkDescriptor:
-        if self.url.startswith("https://"):
-            read_fingerprint(self.fingerprint)
+        pin_of(self.url, self.fingerprint)
         return self

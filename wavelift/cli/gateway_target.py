@@ -24,7 +24,7 @@ from wavelift.cli.report import Watch
 from wavelift.cli.sample import DATA, ZEROES
 from wavelift.cli.tables import Watched
 from wavelift.cli.targets import Ranges, TargetRefused
-from wavelift.pinning import read_fingerprint
+from wavelift.pinning import pin_of
 
 POLL_SECONDS = 0.5
 _MIGRATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -47,14 +47,13 @@ class GatewayTarget:
             raise TargetRefused(f"{text} names no volume of a gateway.", "Write https://HOST:PORT/VOLUME.")
         self._url = f"{parts.scheme}://{parts.netloc}"
         self._fingerprint = fingerprint
-        if parts.scheme == "https":
-            try:
-                read_fingerprint(fingerprint)
-            except ValueError as error:
-                raise TargetRefused(
-                    f"The gateway {self._url} cannot be recognised: {error}.",
-                    "Give --fingerprint: the gateway prints it when it starts.",
-                ) from None
+        try:
+            pin_of(self._url, fingerprint)
+        except ValueError as error:
+            raise TargetRefused(
+                f"The gateway {self._url} cannot be recognised: {error}.",
+                "Give --fingerprint and the URL as the gateway prints them when it starts.",
+            ) from None
         self._tokens = {scope: token for token, scope, _ in map(_read, token_files)}
         if "write" not in self._tokens:
             raise TargetRefused(

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from wavelift.pinning import pinned_context, wrong_certificate
+from wavelift.pinning import pin_of, pinned_context, wrong_certificate
 from wavelift.service import versions
 from wavelift.service.errors import InvalidRequest, WaveliftError
 from wavelift.service.jobs import JobStatus
@@ -84,16 +84,15 @@ def _headers(token: str) -> dict[str, str]:
 
 
 def _verification(url: str, fingerprint: str) -> ssl.SSLContext | bool:
-    """What httpx is to check a peer by. Raises `InvalidRequest` for https without a usable fingerprint."""
-    if not url.startswith("https://"):
-        return False
+    """What httpx is to check a peer by. Raises `InvalidRequest` where URL and fingerprint do not go together."""
     try:
-        return pinned_context(fingerprint)
+        pin = pin_of(url, fingerprint)
     except ValueError as error:
         raise InvalidRequest(
             f"{url} cannot be recognised by the fingerprint {fingerprint!r}: {error}.",
-            "Give the one that the service prints when it starts.",
+            "Give the URL and the fingerprint that the service prints when it starts.",
         ) from None
+    return pinned_context(pin) if pin else False
 
 
 def _cause(error: httpx.HTTPError) -> str:
