@@ -9,7 +9,7 @@ PREFIX=/opt/wavelift-agent
 CONFIG=/etc/wavelift-agent
 STATE=/var/lib/wavelift-agent
 UNIT=/etc/systemd/system/wavelift-agent.service
-LISTEN=0.0.0.0:8471
+LISTEN=0.0.0.0:8442
 
 usage() {
   cat <<END
@@ -19,9 +19,9 @@ Wavelift agent $VERSION for Linux on x86-64
   sh $0 --uninstall
 
 The first installation writes $CONFIG/arguments: by default it listens at
-$LISTEN and offers every disk of this machine. A later one keeps that file, the
-token and the state, unless --listen or --disk are given, and replaces the program.
---uninstall removes all of it.
+$LISTEN and offers every disk of this machine. A later one replaces the program and
+keeps that file, the token and the state: --listen replaces the address there, --disk
+all disks there, and the rest stays as it is. --uninstall removes all of it.
 
 Needed: root; a kernel of 3.10 or newer; sh, tar, gzip, tail, sha256sum, od; 200 MB in /opt.
 Not needed: Python, a compiler, the internet. Without systemd it says how to start the agent.
@@ -67,12 +67,37 @@ every_disk() {
   done
 }
 
+# Arguments, one a line, without an option and its value.
+without() {
+  value=
+  while IFS= read -r line; do
+    if [ -n "$value" ]; then value= && continue; fi
+    case $line in "$1") value=next ;; "$1="*) ;; *) printf '%s\n' "$line" ;; esac
+  done
+}
+
 write_arguments() {
+  if [ -e "$CONFIG/arguments" ]; then
+    kept=$(cat "$CONFIG/arguments")
+    if [ -n "$listen" ]; then kept=$(printf '%s\n' "$kept" | without --listen); fi
+    if [ -n "$disks" ]; then kept=$(printf '%s\n' "$kept" | without --disk); fi
+  else
+    kept=$(printf -- '--state\n%s\n--token-file\n%s' "$STATE" "$CONFIG/token")
+    listen=${listen:-$LISTEN}
+    disks=${disks:-$(every_disk)}
+  fi
   {
-    printf -- '--state\n%s\n--token-file\n%s\n--listen\n%s\n' "$STATE" "$CONFIG/token" "${listen:-$LISTEN}"
-    if [ -n "$disks" ]; then printf '%s' "$disks"; else every_disk; fi
+    printf '%s\n' "$kept"
+    if [ -n "$listen" ]; then printf -- '--listen\n%s\n' "$listen"; fi
+    if [ -n "$disks" ]; then printf '%s\n' "$disks"; fi
   } >"$CONFIG/arguments.new"
   mv "$CONFIG/arguments.new" "$CONFIG/arguments"
+}
+
+host_and_port() {
+  case $1 in *[!][0-9A-Za-z.:_-]*) return 1 ;; ?*:?*) ;; *) return 1 ;; esac
+  case ${1##*:} in *[!0-9]* | ??????*) return 1 ;; esac
+  [ "${1##*:}" -le 65535 ]
 }
 
 unpack() {
@@ -105,12 +130,15 @@ start() {
 listen= disks= start=yes
 while [ $# -gt 0 ]; do
   case $1 in
-    --listen) [ $# -gt 1 ] || fail "--listen needs HOST:PORT"; listen=$2; shift ;;
+    --listen)
+      host_and_port "${2:-}" || fail "--listen needs HOST:PORT, for example --listen $LISTEN; this is '${2:-}'"
+      listen=$2
+      shift ;;
     --disk)
       case ${2:-} in ?*=?*) ;; *) fail "--disk needs ID=SOURCE, for example --disk sda=/dev/sda" ;; esac
-      disks="$disks--disk
-$2
-"
+      disks="$disks${disks:+
+}--disk
+$2"
       shift ;;
     --no-start) start=no ;;
     --uninstall) action=uninstall ;;
@@ -141,9 +169,6 @@ if [ ! -s "$CONFIG/token" ]; then
   mv "$CONFIG/token.new" "$CONFIG/token"
 fi
 if [ ! -e "$CONFIG/arguments" ] || [ -n "$listen$disks" ]; then
-  if [ -z "$listen" ] && [ -e "$CONFIG/arguments" ]; then
-    listen=$(sed -n '/^--listen$/{n;p;}' "$CONFIG/arguments")
-  fi
   write_arguments
 fi
 rm -rf "$PREFIX"

@@ -42,6 +42,58 @@ def test_the_installer_has_just_what_the_agent_imports() -> None:
     assert builder().needed()[1] - {"starlette", "nbd"} == {name.replace("-", "_") for name in listed}
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """The installer of a program that does nothing, into folders of the test's own."""
+    program = tmp_path / "tree/bin/wavelift-agent"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    subprocess.run(["tar", "-czf", tmp_path / "payload", "-C", tmp_path / "tree", "."], check=True)
+    builder()._join("1", tmp_path / "payload", tmp_path / "agent.run")
+    script, _, payload = (tmp_path / "agent.run").read_bytes().partition(b"\nexit 0\n")
+    text = script.decode()
+    for name in ("PREFIX", "CONFIG", "STATE"):
+        text = re.sub(f"^{name}=/.*$", f"{name}={tmp_path / name.lower()}", text, flags=re.MULTILINE)
+    (tmp_path / "agent.run").write_bytes(text.encode() + b"\nexit 0\n" + payload)
+    return tmp_path / "agent.run"
+
+
+def install(installer: Path, *options: str) -> list[str]:
+    """The agent's arguments after it."""
+    subprocess.run(["sh", installer, "--no-start", *options], check=True, capture_output=True, text=True)
+    return (installer.parent / "config/arguments").read_text().splitlines()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the installer asks for root")
+def test_an_option_given_later_replaces_its_own_value_and_nothing_else(small: Path) -> None:
+    own = ["--state", str(small.parent / "state"), "--token-file", str(small.parent / "config/token")]
+    by_hand = ["--max-memory", "512", "--full-priority"]
+    assert install(small)[:6] == [*own, "--listen", "0.0.0.0:8442"]
+    (small.parent / "config/arguments").unlink()
+    first = install(small, "--disk", "data=/b.raw", "--disk", "sda=/a disk.raw")
+    data, sda = ["--disk", "data=/b.raw"], ["--disk", "sda=/a disk.raw"]
+    assert first == [*own, "--listen", "0.0.0.0:8442", *data, *sda]
+    (small.parent / "config/arguments").write_text("\n".join([*first, *by_hand]) + "\n")
+    moved = install(small, "--listen", "10.0.0.5:8442")
+    assert moved == [*own, *data, *sda, *by_hand, "--listen", "10.0.0.5:8442"]
+    assert install(small) == moved
+    assert install(small, "--disk", "c=/c") == [*own, *by_hand, "--listen", "10.0.0.5:8442", "--disk", "c=/c"]
+    (small.parent / "config/arguments").write_text("\n".join([*own, "--listen=1.2.3.4:5", "--disk=sda=/a"]) + "\n")
+    assert install(small, "--listen", "[::1]:0") == [*own, "--disk=sda=/a", "--listen", "[::1]:0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the installer asks for root")
+@pytest.mark.parametrize(
+    "address", ["", "8442", "10.0.0.5", "10.0.0.5:", ":8442", "h:70000", "h:84x", "h:1\n--x", "h :1"]
+)
+def test_what_is_not_host_and_port_is_refused_before_anything_is_written(small: Path, address: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        install(small, "--listen", address)
+    assert "HOST:PORT" in refused.value.stderr
+    assert not [name for name in ("prefix", "config", "state") if (small.parent / name).exists()]
+
+
 class Host:
     """A small Debian in a folder, without Python. What runs there has mounts of its own, which end with it."""
 
