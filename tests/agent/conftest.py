@@ -43,6 +43,8 @@ class Service:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
+        if not line:
+            self.process.wait(15)
         assert line, self.log()
         said = json.loads(line)
         # Empty for one that was told to do without TLS.
@@ -60,7 +62,7 @@ class Service:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(15)
+            assert self.process.wait(15) == 0, self.log()
 
     def log(self) -> str:
         return self._log.read_text()

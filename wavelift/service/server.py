@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,15 @@ def add_plaintext(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            # Between two requests, over TLS, the end would wait for the other side to take its leave.
+            if connection.cycle is None or connection.cycle.response_complete:  # type: ignore[union-attr]
+                connection.transport.abort()
+        await super().shutdown(sockets)
+
+
 def make_server(app: FastAPI, identity: Identity | None) -> uvicorn.Server:
     """A server that speaks TLS as `identity`; with None it does not."""
     config = uvicorn.Config(
@@ -83,7 +93,7 @@ def make_server(app: FastAPI, identity: Identity | None) -> uvicorn.Server:
     if identity is not None:
         # Not by its ssl_* settings: they know neither the oldest version nor the tickets of a context.
         config.ssl = identity.context()
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def serve(
@@ -92,10 +102,15 @@ def serve(
     """Serve until SIGTERM or SIGINT, then call `stop`. Returns the exit status."""
     if identity is None:
         log.warning("PLAINTEXT: whoever can read this network can read the disks and the tokens sent over it")
+    running = make_server(app, identity)
+    # It puts back what it finds here and raises the signal once more: by default that would end the process before
+    # `stop`. Its own handler also keeps a signal that comes before it runs.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, running.handle_exit)
     line = {"service": service, "url": url_of(server, identity)}
     print(json.dumps(line if identity is None else {**line, "fingerprint": identity.fingerprint}), flush=True)
     try:
-        make_server(app, identity).run(sockets=[server])
+        running.run(sockets=[server])
     finally:
         stop()
     return 0
