@@ -37,7 +37,9 @@ def first_progress(process: subprocess.Popen[str]) -> dict[str, Any]:
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_it_and_the_state_says_where(shell: Shell, disk: Path, number: int, status: int) -> None:
     process = shell.start(*SLOW, "--json", "--state", "kept", "disk.raw", "copy.raw")
     shown = first_progress(process)

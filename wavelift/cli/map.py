@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from wavelift.blocks.blockmap import disk_root, segment_digest, segments_of, write_map
+from wavelift.blocks.blockmap import MAGIC, disk_root, segment_digest, segments_of, write_map
+from wavelift.blocks.errors import BlockError
+from wavelift.cli.overlap import overlap
 from wavelift.cli.report import SAME, Watch, run_reporting
-from wavelift.cli.tables import Disk, Watched
+from wavelift.cli.tables import Disk, Watched, begins, path_of
 from wavelift.cli.units import size
 
 EXAMPLES = """\
@@ -25,6 +27,12 @@ exit status: 0 done, 2 failed, 128 + N after signal N
 """
 
 
+class OutputRefused(BlockError):
+    """A file that must not be replaced; it was not."""
+
+    default_code = "output_refused"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="file, block device, nbd://..., nbds://..., qmp:SOCKET?...")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write the block map")
@@ -35,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     def work(watch: Watch) -> int:
         with ExitStack() as stack:
             watch.step("opening")
+            if args.output is not None:
+                _require_replaceable(args.output, path_of(args.source))
             disk = Disk(stack, args.source, watch)
             watch.step("reading")
             if args.output is None:
@@ -55,6 +65,18 @@ def run(args: argparse.Namespace) -> int:
         return SAME
 
     return run_reporting(args.json, work, lambda: "No block map was written.")
+
+
+def _require_replaceable(output: Path, source: Path | None) -> None:
+    """Raises `OutputRefused`, OSError."""
+    if not output.exists():
+        return
+    if source is not None and source.exists() and overlap(source, output):
+        raise OutputRefused(
+            f"{output} and the source {source} are the same, or one lies on the other.", "Name another file."
+        )
+    if not output.is_file() or not begins(output, MAGIC):
+        raise OutputRefused(f"{output} is there already and no block map.", "Name another file, or remove it first.")
 
 
 def _tables(disk: Disk, watch: Watch) -> Iterator[bytes]:

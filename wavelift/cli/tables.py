@@ -39,7 +39,7 @@ class Disk:
         self._map: DiskMap | None = None
         self._stack = stack
         self._watch = watch
-        if self.path is not None and self.path.is_file() and _begins(self.path, MAGIC):
+        if self.path is not None and self.path.is_file() and begins(self.path, MAGIC):
             self._map = read_map(self.path)
             self.size = self._map.size
             return
@@ -117,6 +117,7 @@ class _First:
         self._point.readinto(offset, view)
 
 
-def _begins(path: Path, magic: bytes) -> bool:
+def begins(path: Path, magic: bytes) -> bool:
+    """Raises OSError."""
     with path.open("rb") as file:
         return file.read(len(magic)) == magic
