@@ -59,6 +59,11 @@ class Conflict(WaveliftError):
     status = 409
 
 
+class TooLarge(WaveliftError):
+    default_code = "too_large"
+    status = 413
+
+
 def explain(error: BaseException) -> tuple[str, str, str]:
     """(code, message, remedy) of any error; an unforeseen one is `internal` and names its type."""
     if isinstance(error, Explained):

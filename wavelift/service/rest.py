@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 
 import wavelift
+from wavelift.service.bodies import Bodies
 from wavelift.service.errors import Answerable, ForbiddenRequest, UnauthorizedRequest, explain
 from wavelift.service.events import MAX_ASKED, JobEvent
 from wavelift.service.jobs import JobStatus
@@ -172,6 +173,8 @@ def build_app(
     app.include_router(jobs_router(runner, check, admit))
     add_openapi(app, bearer(check), runner.models())
     add_metrics(app, bearer(_scraping(check, scraper)), service, runner, metrics)
+    app.add_middleware(Bodies, check=bearer(check))
+    # After it, so around it: what it raises is answered there.
     _install_error_handlers(app, service)
     return app
 
