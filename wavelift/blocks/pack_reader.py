@@ -44,6 +44,7 @@ from wavelift.blocks.pack_layout import (
 if TYPE_CHECKING:  # who reads plain packs needs no cryptography
     from wavelift.blocks.crypto import KeyRing
 
+_CODECS = {codec.value: codec for codec in Codec}
 _HEADER_KEYS = {"migration", "generation", "sequence", "disks"}
 _DISK_KEYS = {"disk", "volume", "size"}
 
@@ -139,7 +140,7 @@ class PackReader:
         front = memoryview(self._front)
         self._exactly(front[4:RECORD_HEADER], "a record's header")
         _, codec, reserved, disk, offset, length, payload, crc = RECORD.unpack(front[:RECORD_HEADER])
-        known = codec in list(Codec)
+        known = codec in _CODECS
         size = blocks_of(min(length, MAX_RECORD)) * DIGEST if known and codec != Codec.ZERO else 0
         whole = size + ORIGIN.size if codec == Codec.COPY else size
         rest = bytes(self._exactly(front[RECORD_HEADER : RECORD_HEADER + whole], "a record's digests"))
@@ -155,7 +156,7 @@ class PackReader:
             if any(zeroes):
                 raise UnknownPack("origin", rest[size:].hex())
             origin = (there, at)
-        return self._sane(Record(disk, offset, length, Codec(codec), rest[:size], payload, origin))
+        return self._sane(Record(disk, offset, length, _CODECS[codec], rest[:size], payload, origin))
 
     def _sane(self, record: Record) -> Record:
         if record.disk >= len(self.header.disks):

@@ -62,7 +62,7 @@ def draw(
     counts: dict[bool, list[int]] = {True: [], False: []}
     for number, found in _by_segment([(0, tables.size)] if within is None else within, tables.size):
         check()
-        of_data = sum(1 for _ in _members(tables, number, found, True))
+        of_data = _of_data(tables, number, found)
         segments.append(number)
         runs.append(found)
         counts[True].append(of_data)
@@ -76,7 +76,7 @@ def draw(
         for at, picks in itertools.groupby(chosen, partial(bisect.bisect_right, sums)):
             check()
             before = sums[at] - counts[kind][at]
-            members = list(_members(tables, segments[at], runs[at], kind))
+            members = _members(tables, segments[at], runs[at], kind)
             table = tables.table(segments[at])
             for pick in picks:
                 index = members[pick - before]
@@ -112,13 +112,23 @@ def _by_segment(within: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[
         yield number, [(first, last) for _, first, last in found]
 
 
-def _members(tables: Tables, number: int, runs: list[tuple[int, int]], data: bool) -> Iterator[int]:
+def _of_data(tables: Tables, number: int, runs: list[tuple[int, int]]) -> int:
+    """How many blocks of a segment, within the runs, hold data."""
+    words = _first_words(tables, number)
+    return sum(last - first - words[first:last].count(0) for first, last in runs) if words else 0
+
+
+def _members(tables: Tables, number: int, runs: list[tuple[int, int]], data: bool) -> list[int]:
     """The blocks of a segment, within the runs, that hold data, or that hold none."""
-    zero = tables.segment(number) == ZERO_DIGEST
-    if zero and data:
-        return
-    table = b"" if zero else tables.table(number)
-    for first, last in runs:
-        for index in range(first, last):
-            if zero or (table[index * DIGEST : (index + 1) * DIGEST] != ZERO_DIGEST) == data:
-                yield index
+    words = _first_words(tables, number)
+    if not words:
+        return [] if data else [index for first, last in runs for index in range(first, last)]
+    return [index for first, last in runs for index in range(first, last) if (words[index] != 0) == data]
+
+
+def _first_words(tables: Tables, number: int) -> list[int]:
+    """The first eight bytes of each digest of a segment as a number, which is 0 for zeroes and for no data, as good as
+    surely; empty for a segment of zeroes. Looking at whole digests takes twenty times as long."""
+    if tables.segment(number) == ZERO_DIGEST:
+        return []
+    return memoryview(tables.table(number)).cast("Q")[:: DIGEST // 8].tolist()
