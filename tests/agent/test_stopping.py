@@ -1,4 +1,5 @@
-"""A service that is told to stop cleans up behind itself, whatever it is doing and whoever is connected."""
+"""A service that is told to stop cleans up behind itself, whatever it does and whoever is connected; and only then
+can another one have its state."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.sources.test_qemu import Machine
 
-from .conftest import MIB, Stack, noise, succeeded
+from .conftest import MIB, Service, Stack, noise, succeeded
 from .test_limits import ALL, CRAWL, KEY, at_step, put
 
 
@@ -63,3 +64,16 @@ def test_nothing_stays_in_a_live_guest_when_its_agent_stops(stack: Stack, guest:
     with stack.agent_client as client:
         put(client, ALL, None)
         succeeded(client, KEY)
+
+
+def test_a_state_in_use_is_no_state_for_a_second_service_until_the_first_is_dead(stack: Stack) -> None:
+    stack.start()
+    for service, folder in ((stack.agent, "ag"), (stack.gateway, "gw")):
+        second = Service.__new__(Service)
+        second.__dict__ |= service.__dict__
+        with pytest.raises(AssertionError) as refused:
+            second.start()
+        assert f"{stack.folder / folder} is in use by process {service.process.pid}" in str(refused.value)
+        assert second.process.returncode == 2
+        service.kill()
+        service.start()

@@ -14,6 +14,7 @@ from wavelift.service.errors import InvalidRequest
 from wavelift.service.limits import add_limits, apply_limits
 from wavelift.service.logs import add_log_format, configure_logging
 from wavelift.service.server import add_metrics_token, add_plaintext, listen, read_secret, serve
+from wavelift.service.state import own_state
 from wavelift.service.tls import service_identity
 from wavelift.sources.base import Source
 from wavelift.sources.choose import Guests, source_for
@@ -44,10 +45,14 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises `InvalidRequest` for unusable arguments, OSError."""
     configure_logging(args.log_format)
     apply_limits(args.full_priority, args.max_memory)
+    with own_state(args.state):
+        return _serve(args)
+
+
+def _serve(args: argparse.Namespace) -> int:
     sources = parse_disks(args.disk, args.state / "scratch")
     secret = read_secret(args.token_file)
     scraper = None if args.metrics_token_file is None else read_secret(args.metrics_token_file)
-    args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     # What a killed agent left on a host costs it space until it is taken down: so at once.
     recover_all(sources.values())
     identity = None if args.plaintext else service_identity(args.state)

@@ -6,9 +6,7 @@ left that was given up has no record, or is not in its list, and is never read.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import secrets
 import shutil
@@ -25,6 +23,7 @@ from wavelift.blocks.blockmap import DiskMap, generation_root, read_map, segment
 from wavelift.blocks.errors import BlockError
 from wavelift.blocks.packheld import ROW, Held
 from wavelift.blocks.sink_folder import TEMPORARY, FolderSink, sync_folder
+from wavelift.holding import InUse, held
 
 VERSION = 1
 # Larger than on the wire: a pack costs a file and a flush, and none is sent again.
@@ -109,15 +108,13 @@ class PackFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """For this process alone to write to. Raises `FolderError`."""
-        fd = os.open(self.folder / "folder.json", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FolderError(f"Another copy writes to {self.folder}.", "Wait until it has ended.") from None
-            yield
-        finally:
-            os.close(fd)
+            with held(self.folder / "folder.json"):
+                yield
+        except InUse as error:
+            raise FolderError(
+                f"Another copy writes to {self.folder}: {error.who}.", "Wait until it has ended."
+            ) from None
 
     def sink(self, generation: int) -> FolderSink:
         """For one worker of a copy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,11 +12,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wavelift.agent.doubts import bounded
+from wavelift.agent.journal import acknowledged
 from wavelift.agent.state import MigrationState
+from wavelift.blocks.attempts import attempt_of
 from wavelift.blocks.blockmap import write_durably
 from wavelift.blocks.errors import BlockError
+from wavelift.cli.footing import Attempt, Ranges
+from wavelift.holding import InUse, held
 
 VERSION = 1
+# Of a target, what changes when it is written; None where nothing tells.
+Modified = int | str | None
 _FILE = "copy.json"
 _LOCK = "lock"
 
@@ -46,10 +52,14 @@ class CopyState:
 
     def begin(self, target_id: str) -> None:
         """From here on the target is not as the last copy left it."""
-        self._write(target_id, None)
+        self._write(target_id, None, self._left())
+
+    def stopped(self, target_id: str, modified: int | None) -> None:
+        """The copy ended before its end, and nothing of it is written any more."""
+        self._write(target_id, modified, self._left())
 
     def ended(
-        self, generation: int, disk: str, wrong: list[tuple[int, int]], target_id: str, modified: int | None
+        self, generation: int, disk: str, wrong: list[tuple[int, int]], target_id: str, modified: Modified
     ) -> None:
         """The target holds this generation, but for what is `wrong`, (start, end) in bytes: the next sends that.
 
@@ -59,28 +69,65 @@ class CopyState:
             self.engine.doubt(generation, {disk: wrong})
         else:
             self.engine.commit(generation)
-        self._write(target_id, modified)
+        self._write(target_id, modified, None)
 
     def is_target(self, target_id: str) -> bool:
         """Whether it is the very file or device that the state has had to do with."""
         return _read(self._file).get("target_id") == target_id
 
-    def touched_since(self, modified: int | None) -> bool:
+    def touched_since(self, modified: Modified) -> bool:
         """Whether something wrote to the target after a copy had ended."""
-        left = _read(self._file).get("modified")
+        left = self._left()
         return left is not None and left != modified
 
-    def next_generation(self) -> int:
-        """One that was begun goes on. The time as a number sets copies apart that know nothing of each other: a gateway
-        takes no pack of an older one."""
+    def attempt(self, disk: str, size: int) -> Attempt | None:
+        """The copy that was cut short last. Raises `MapError`."""
         touched = self.engine.touched()
+        return self.attempt_at(touched[-1], disk, size) if touched else None
+
+    def attempt_at(self, generation: int, disk: str, size: int) -> Attempt:
+        """Raises `MapError`."""
+        begun = self.engine.begun(generation) or {}
+        base, about = begun.get("base"), _read(self._file)
+        (tally,) = acknowledged(self.engine.journal(generation), 1)
+        return Attempt(
+            generation,
+            attempt_of(begun.get("first", 0)),
+            tally.done,
+            self.engine.table(generation, disk),
+            None if base is None else self.engine.maps(disk).load(base),
+            size,
+            _modified(about.get("modified")),
+            _modified(about.get("before")),
+        )
+
+    def doubt(self, disk: str, ranges: Ranges) -> None:
+        """Where the target is not the last finished copy any more."""
+        committed = self.engine.committed()
+        if ranges and committed is not None:
+            self.engine.doubt(committed.generation, {disk: bounded(ranges)})
+
+    def next_generation(self, newest: int) -> int:
+        """A new one, above the target's `newest`. The time as a number sets copies apart that know nothing of each
+        other: a gateway takes no pack of an older one."""
         committed = self.engine.committed()
         before = 0 if committed is None else committed.generation
-        return touched[-1] if touched else max(before + 1, int(time.time()))
+        return max(int(time.time()), 1 + max(before, newest, *self.engine.touched(), 0))
 
-    def _write(self, target_id: str, modified: int | None) -> None:
-        about = {"version": VERSION, **asdict(self.subject), "target_id": target_id, "modified": modified}
+    def _left(self) -> Modified:
+        """The target's, by the last copy that told; one that had not begun to write changes nothing."""
+        about = _read(self._file)
+        left = _modified(about.get("modified"))
+        return _modified(about.get("before")) if left is None else left
+
+    def _write(self, target_id: str, modified: Modified, before: Modified) -> None:
+        left = {"target_id": target_id, "modified": modified, "before": before}
+        about = {"version": VERSION, **asdict(self.subject), **left}
         write_durably(self._file, json.dumps(about, indent=1).encode() + b"\n")
+
+
+def _modified(value: object) -> Modified:
+    return value if isinstance(value, int | str) else None
 
 
 @contextmanager
@@ -94,22 +141,21 @@ def kept(folder: Path, subject: Subject, must_exist: bool) -> Iterator[CopyState
         raise StateUnusable(f"{folder} is no folder.", "Name the folder of a copy's state.")
     if not (folder / _FILE).exists() and any(found.name != _LOCK for found in folder.iterdir()):
         raise StateUnusable(f"{folder} is not empty and holds no state of a copy.", "Name another folder.")
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateUnusable(f"Another copy is using the state {folder}.", "Wait until it has ended.") from None
-        state = CopyState(folder, subject)
-        if (folder / _FILE).exists():
-            _require_same(folder, subject)
-        if must_exist and state.engine.committed() is None:
-            raise StateUnusable(
-                f"The state {folder} holds no finished copy.", f"Finish it first: --state {folder} in place of --since."
-            )
-        yield state
-    finally:
-        os.close(lock)
+        with held(folder / _LOCK):
+            state = CopyState(folder, subject)
+            if (folder / _FILE).exists():
+                _require_same(folder, subject)
+            if must_exist and state.engine.committed() is None:
+                raise StateUnusable(
+                    f"The state {folder} holds no finished copy.",
+                    f"Finish it first: --state {folder} in place of --since.",
+                )
+            yield state
+    except InUse as error:
+        raise StateUnusable(
+            f"Another copy is using the state {folder}: {error.who}.", "Wait until it has ended."
+        ) from None
 
 
 @contextmanager

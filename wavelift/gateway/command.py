@@ -13,6 +13,7 @@ from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.logs import add_log_format, configure_logging
 from wavelift.service.server import add_metrics_token, add_plaintext, listen, read_secret, serve
+from wavelift.service.state import own_state
 from wavelift.service.tls import service_identity
 from wavelift.service.tokens import check_key
 
@@ -35,14 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises `InvalidRequest` for unusable arguments, OSError."""
     configure_logging(args.log_format)
+    with own_state(args.state):
+        return _serve(args)
+
+
+def _serve(args: argparse.Namespace) -> int:
     if not args.devices.is_dir():
         raise InvalidRequest(f"{args.devices} is not a folder.", "Give the folder of the attached devices.")
     key = check_key(read_secret(args.key_file))
     scraper = None if args.metrics_token_file is None else read_secret(args.metrics_token_file)
-    args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = None if args.plaintext else service_identity(args.state)
     server = listen(args.listen)
-    volumes = Volumes(args.devices)
+    volumes = Volumes(args.devices, args.state / "owners")
     readbacks = ReadBacks(args.state / "readbacks")
     same_host = args.listen.rpartition(":")[0] + ":0"
     limits = Limits(args.state / "limits.json")
