@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wavelift.blocks.blockmap import WorkTable, disk_root, segment_digest
+from wavelift.blocks.blockmap import MapStore, WorkTable, disk_root, segment_digest
 from wavelift.blocks.compress import Compression
 from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
 from wavelift.blocks.copy_worker import changed_runs
-from wavelift.blocks.digest import BLOCK, SEGMENT, ZERO_DIGEST, digest, digests
+from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, SEGMENT_BLOCKS, ZERO_DIGEST, digest, digests
 from wavelift.blocks.errors import SinkUnreachable, SourceError
 from wavelift.blocks.pack import Codec
 from wavelift.blocks.plan import Intervals, Range, ranges
@@ -104,6 +105,64 @@ def test_the_first_error_of_a_worker_is_raised_and_nothing_hangs(tmp_path: Path)
     path = image(tmp_path / "a", {0: pattern(6 * MIB)})
     with pytest.raises(SinkUnreachable):
         copy(path, MemorySink(SIZE, fail_after=1))
+
+
+def test_after_an_error_the_rest_of_the_work_is_not_walked(tmp_path: Path) -> None:
+    walked = 0
+
+    def work() -> Iterator[Range]:
+        nonlocal walked
+        for at in range(0, 10_000 * MIB, MIB):
+            walked += 1
+            yield Range(at, at + MIB, False)
+
+    source = ImageSource(image(tmp_path / "a", {0: pattern(6 * MIB)})).open()
+    sink = MemorySink(SIZE, fail_after=0)
+    with pytest.raises(SinkUnreachable):
+        copy_disks(
+            CopySettings("m", 1, 1),
+            [CopyDisk("sda", "d-1", SIZE, source, work(), lambda: sink, 2 * MIB)],
+            lambda _ack: None,
+        )
+    source.close()
+    assert walked < 100
+
+
+def test_a_segment_of_zeroes_over_scattered_data_takes_as_many_packs_as_it_needs(tmp_path: Path) -> None:
+    """A base with data in every third block; the guest discarded all of it."""
+    size = 12 * SEGMENT
+    table = ((digest(b"data") + bytes(2 * DIGEST)) * (SEGMENT_BLOCKS // 3 + 1))[: SEGMENT_BLOCKS * DIGEST]
+    work = WorkTable(tmp_path / "work", size)
+    for start in range(0, size, SEGMENT):
+        work.write(start, table)
+    base = MapStore(tmp_path).freeze("sda", 1, work)
+    work.close()
+    zeroed: list[tuple[int, int]] = []
+
+    class ZeroSink:
+        takes_copies = False
+
+        def put(self, sequence: int, pack: memoryview) -> Receipt:
+            found = [(record.offset, record.offset + record.length) for record, _ in read(bytes(pack))[1]]
+            zeroed.extend(found)
+            return Receipt(len(found), 0, len(pack), 0.0)
+
+        def close(self) -> None:
+            return None
+
+    acks: list[Ack] = []
+    pieces = ranges([(0, size, True)], size, Intervals())
+    disk = CopyDisk("sda", "d-1", size, ImageSource(image(tmp_path / "a", {})).open(), pieces, ZeroSink, 4 * MIB, base)
+    copy_disks(CopySettings("m", 2, 1), [disk], acks.append)
+    wanted = [
+        (at + block * BLOCK, at + (block + 1) * BLOCK)
+        for at in range(0, size, SEGMENT)
+        for block in range(0, SEGMENT_BLOCKS, 3)
+    ]
+    assert sorted(zeroed) == wanted and len(acks) == 2
+    assert list(Intervals(piece for ack in acks for piece in ack.ranges)) == [(0, size)]
+    assert sum(ack.covered for ack in acks) == size
+    assert sum(ack.changed_bytes for ack in acks) == len(wanted) * BLOCK
 
 
 def test_each_disk_keeps_to_its_own_pack_size(tmp_path: Path) -> None:

@@ -143,6 +143,16 @@ def test_whatever_moves_where_the_volume_ends_as_the_source(moves: list[tuple[in
         increment(Path(folder), bytes(old), bytes(new))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shuffled_blocks_leave_room_in_their_pack_for_what_is_not_found(tmp_path: Path, seed: int) -> None:
+    """What the copy has overwritten stands beside what is in no index: together one record, not one each."""
+    old = noise(256, seed)
+    order = list(range(256))
+    random.Random(seed).shuffle(order)
+    sink, _ = increment(tmp_path, old, b"".join(old[at * BLOCK : (at + 1) * BLOCK] for at in order))
+    assert sink.copied
+
+
 def test_the_index_is_bounded_and_long_runs_are_found_in_it(tmp_path: Path) -> None:
     old = noise(512)
     base = map_of(tmp_path, old, 4 * SEGMENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from wavelift.blocks.copy_job import Ack, CopyDisk, CopySettings, Job
 from wavelift.blocks.copy_worker import Worker, changed_runs
@@ -36,9 +36,11 @@ def copy_disks(
     for thread in threads:
         thread.start()
     try:
-        for index, disk in enumerate(disks):
-            for item in disk.work:
-                _offer(job, (index, item), check)
+        for item in _items(disks):
+            # What is left may take hours to walk.
+            if job.failed.is_set():
+                break
+            _offer(job, item, check)
         for _ in threads:
             _offer(job, None, check)
         while any(thread.is_alive() for thread in threads):
@@ -54,6 +56,12 @@ def copy_disks(
         job.elsewhere.close()
     if job.errors:
         raise job.errors[0]
+
+
+def _items(disks: list[CopyDisk]) -> Iterator[tuple[int, Range]]:
+    for index, disk in enumerate(disks):
+        for item in disk.work:
+            yield index, item
 
 
 def _seldom(check: Callable[[], None]) -> Callable[[], None]:

@@ -13,9 +13,10 @@ from wavelift.blocks.compress import Compressor
 from wavelift.blocks.copy_job import Ack, Job
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, ZERO_DIGEST, digests
 from wavelift.blocks.errors import BlocksNotThere
+from wavelift.blocks.memory import LOOK_EVERY_SECONDS
 from wavelift.blocks.pack import MAX_RECORD, PackDisk, PackHeader, PackWriter
 from wavelift.blocks.plan import Range
-from wavelift.blocks.sink import Sink
+from wavelift.blocks.sink import Pausable, Sink
 
 # How much of a disk one pack may speak for before it is acknowledged, however little of it changed: bytes that were
 # read, which would have to be read again, and bytes that need not be.
@@ -60,7 +61,7 @@ class Worker:
                 self._zeroes(pack, start, end)
             else:
                 self._data(pack, start, end)
-            self._cover(start, end)
+                self._cover(start, end)
 
     def _full(self, pack: PackWriter) -> bool:
         return not pack.room(MAX_RECORD) or self._read >= MAX_READ or self._covered >= MAX_COVERED
@@ -105,7 +106,12 @@ class Worker:
 
     def _begin(self) -> PackWriter | None:
         """None when the copy ended while this waited for memory."""
-        self._buffer = self._job.settings.memory.borrow(self._job.disks[self._disk].pack_bytes, self._job.failed.is_set)
+        job, sink = self._job, self._sink()
+        while isinstance(sink, Pausable) and sink.paused:
+            # Without a buffer meanwhile: others could send what it holds.
+            if job.failed.wait(LOOK_EVERY_SECONDS):
+                return None
+        self._buffer = job.settings.memory.borrow(job.disks[self._disk].pack_bytes, job.failed.is_set, job)
         if self._buffer is None:
             return None
         self._ack = Ack(self._disk, None)
@@ -129,7 +135,7 @@ class Worker:
     def _hand_back(self) -> None:
         buffer, self._buffer = self._buffer, None
         if buffer is not None:
-            self._job.settings.memory.hand_back(buffer)
+            self._job.settings.memory.hand_back(buffer, self._job)
 
     def _sink(self) -> Sink:
         if self._disk not in self._sinks:
@@ -145,16 +151,29 @@ class Worker:
             covered.append((start, end))
 
     def _zeroes(self, pack: PackWriter, start: int, end: int) -> None:
-        if self._job.base_is_zero(self._disk, start):
-            return
-        base = self._job.base_digests(self._disk, start, end)
-        if base is None:
-            pack.add_zero(0, start, end - start)
-            self._ack.changed_bytes += end - start
-            return
-        if base == bytes(len(base)):
-            return
-        self._write_runs(pack, start, None, bytes(len(base)), base, end)
+        covered = start
+        known_zero = self._job.base_is_zero(self._disk, start)
+        base = None if known_zero else self._job.base_digests(self._disk, start, end)
+        if base is not None:
+            # As many runs as a pack has room for, or more: a segment may have data in every second block.
+            for first, last, _ in changed_runs(bytes(len(base)), base):
+                begin, stop = start + first * BLOCK, min(end, start + last * BLOCK)
+                if not pack.room(0):
+                    self._cover(covered, begin)
+                    self.flush()
+                    fresh = self._begin()
+                    if fresh is None:
+                        return
+                    pack, covered = fresh, begin
+                self._zero(pack, begin, stop)
+        elif not known_zero:
+            self._zero(pack, start, end)
+        self._cover(covered, end)
+
+    def _zero(self, pack: PackWriter, begin: int, stop: int) -> None:
+        self._ack.changed_bytes += stop - begin
+        self._job.elsewhere.wrote(self._disk, begin, stop)
+        pack.add_zero(0, begin, stop - begin)
 
     def _data(self, pack: PackWriter, start: int, end: int) -> None:
         view = pack.slot(end - start)
@@ -167,16 +186,16 @@ class Worker:
             self._write_runs(pack, start, view, table, base, end)
 
     def _write_runs(
-        self, pack: PackWriter, start: int, view: memoryview | None, table: bytes, base: bytes | None, end: int
+        self, pack: PackWriter, start: int, view: memoryview, table: bytes, base: bytes | None, end: int
     ) -> None:
         """Records for what differs. Each run moves towards the front, so none overwrites a later one."""
         for first, last, zero in changed_runs(table, base):
             begin, stop = start + first * BLOCK, min(end, start + last * BLOCK)
+            if zero:
+                self._zero(pack, begin, stop)
+                continue
             self._ack.changed_bytes += stop - begin
             self._job.elsewhere.wrote(self._disk, begin, stop)
-            if zero or view is None:
-                pack.add_zero(0, begin, stop - begin)
-                continue
             part, its = view[begin - start : stop - start], table[first * DIGEST : last * DIGEST]
             if base is not None and self._job.gauge.slow and self._sink().takes_copies:
                 self._write_pieces(pack, begin, part, its)

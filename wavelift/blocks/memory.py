@@ -1,9 +1,10 @@
-"""One budget of memory for all copies of a process: what would exceed it waits, and one always goes on."""
+"""One budget of memory for all copies of a process: what would exceed it waits, and each of them always goes on."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 
 # An agent without any takes some 65 MiB, and is to stay under 96 in a full copy.
 DEFAULT_BYTES = 24 << 20
@@ -11,14 +12,15 @@ LOOK_EVERY_SECONDS = 0.1
 
 
 class MemoryBudget:
-    """Buffers are lent for a pack at a time. Who waits for one holds none, so there is no deadlock; and when none is
-    lent the next request is met whatever its size and whatever is reserved, so somebody always goes on."""
+    """Buffers are lent for a pack at a time. Who waits for one holds none, so there is no deadlock; and a copy to
+    which none is lent gets one whatever its size and whatever others hold, so that one whose packs take long, or never
+    leave, stops no other. What is lent can therefore exceed the budget, by one pack for each copy."""
 
     def __init__(self, total: int = DEFAULT_BYTES) -> None:
         """`total` in bytes."""
         self.total = total
         self._changed = threading.Condition()
-        self._lent = 0
+        self._lent: Counter[Hashable] = Counter()
         self._lent_bytes = 0
         self._reserved = 0
         # Fresh memory is slow, so what comes back is lent again.
@@ -30,14 +32,14 @@ class MemoryBudget:
         with self._changed:
             return self._lent_bytes + self._reserved
 
-    def borrow(self, size: int, stop: Callable[[], bool]) -> bytearray | None:
-        """A buffer of `size` bytes, of any content, to be handed back; None when `stop` says so while it waits."""
+    def borrow(self, size: int, stop: Callable[[], bool], copy: Hashable) -> bytearray | None:
+        """A buffer of `size` bytes, of any content, for `copy` to hand back; None when `stop` says so meanwhile."""
         with self._changed:
-            while self._lent and self._lent_bytes + self._reserved + size > self.total:
+            while self._lent[copy] and self._lent_bytes + self._reserved + size > self.total:
                 if stop():
                     return None
                 self._changed.wait(LOOK_EVERY_SECONDS)
-            self._lent += 1
+            self._lent[copy] += 1
             self._lent_bytes += size
             for index, buffer in enumerate(self._free):
                 if len(buffer) == size:
@@ -45,9 +47,11 @@ class MemoryBudget:
             self._trim()
             return bytearray(size)
 
-    def hand_back(self, buffer: bytearray) -> None:
+    def hand_back(self, buffer: bytearray, copy: Hashable) -> None:
         with self._changed:
-            self._lent -= 1
+            self._lent[copy] -= 1
+            if not self._lent[copy]:
+                del self._lent[copy]
             self._lent_bytes -= len(buffer)
             self._free.append(buffer)
             self._trim()

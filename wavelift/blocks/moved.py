@@ -136,12 +136,24 @@ class Elsewhere:
             yield 0, len(table) // DIGEST, None
             return
         written, size = self._written[disk], _piece(self._bases[disk][1])
+        # Neighbours without a source are one piece: each would have a front of its own, and there is room for one more
+        # than there are copies.
+        unknown: int | None = None
+        last = 0
         for first, last, source in index.pieces(table, hint):
             if source is not None:
                 start, end = source * BLOCK, (source + last - first) * BLOCK
                 if any(written[start // size : (end - 1) // size + 1]):
                     source = None
+            if source is None:
+                unknown = first if unknown is None else unknown
+                continue
+            if unknown is not None:
+                yield unknown, first, None
+                unknown = None
             yield first, last, source
+        if unknown is not None:
+            yield unknown, last, None
 
     def wrote(self, disk: int, start: int, end: int) -> None:
         """Bytes `start` to `end` of the disk's volume are about to change."""

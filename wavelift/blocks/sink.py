@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 from wavelift.blocks.descriptor import SinkDescriptor
@@ -49,6 +49,14 @@ class Sink(Protocol):
         """Deliver a pack; returns once it is durable. Raises `SinkError` and its kinds, among them `BlocksNotThere`."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """A sink whose packs may have to wait until somebody, or a window of time, lets them go."""
+
+    @property
+    def paused(self) -> bool: ...
 
 
 class GatewaySink:
@@ -112,6 +120,10 @@ class GatewaySink:
                 raise failure
             self._meter.again()
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+
+    @property
+    def paused(self) -> bool:
+        return self._flow.now().limit == 0
 
     def close(self) -> None:
         if self._connection is not None:
