@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from wavelift.blocks import wire
 from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.throttle import Flow, Stopped, Throttle
 from wavelift.blocks.wire import abandon, send
@@ -84,3 +85,19 @@ def test_who_abandons_a_pack_waits_until_the_other_end_has_noticed(pair: tuple[s
     abandon(ours)
     assert noticed == [b"half a pack"] and ours.fileno() == -1
     other.join()
+
+
+def test_a_reader_too_slow_to_notice_is_sent_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "ABANDON_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    with theirs:
+        ours.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            ours.sendall(bytes(64 << 20))
+        abandon(ours)
+        theirs.settimeout(20)
+        with pytest.raises(ConnectionResetError):
+            while theirs.recv(1 << 20):
+                continue

@@ -16,11 +16,13 @@ from wavelift.blocks.errors import BlocksNotThere, SinkError, SinkUnauthorized, 
 from wavelift.blocks.handshake import require_reader
 from wavelift.blocks.meter import WireMeter
 from wavelift.blocks.throttle import Flow, Stopped
-from wavelift.blocks.wire import abandon, send
+from wavelift.blocks.wire import Listening, abandon, send
 from wavelift.pinning import WrongCertificate, pinned_context
 
 GIVE_UP_SECONDS = 120.0
 REPLY_SECONDS = 60.0
+# For the answer of a gateway that ended a connection in the middle of a pack: it is here, or never comes.
+EARLY_SECONDS = 2.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 3.0
 # A pack damaged on its way is sent again; one damaged before that fails each time.
@@ -139,6 +141,7 @@ class GatewaySink:
     def _try(self, descriptor: SinkDescriptor, sequence: int, pack: memoryview) -> tuple[int, dict[str, Any]]:
         if self._connection is None:
             self._connection = _connect(descriptor)
+            self._connection.response_class = _answers(self._flow)
             self._meter.connected(1)
         path = f"/v1/volumes/{quote(descriptor.volume, safe='')}/generations/{descriptor.generation}/packs/{sequence}"
         headers = {
@@ -147,8 +150,31 @@ class GatewaySink:
             "Content-Length": str(len(pack)),
         }
         self._connection.request("PUT", path, headers=headers)
-        send(self._connection.sock, pack, self._flow, REPLY_SECONDS)
+        try:
+            send(self._connection.sock, pack, self._flow, REPLY_SECONDS)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            return _early(self._connection, error)
         return answer_of(self._connection.getresponse())
+
+
+def _answers(flow: Flow) -> type[http.client.HTTPResponse]:
+    class Answer(http.client.HTTPResponse):
+        def __init__(self, sock: Any, *args: Any, **more: Any) -> None:
+            heard: Any = Listening(sock, flow, sock.gettimeout())
+            super().__init__(heard, *args, **more)
+
+    return Answer
+
+
+def _early(connection: http.client.HTTPConnection, lost: OSError) -> tuple[int, dict[str, Any]]:
+    """The answer of a gateway that refused a pack before it had all of it. Raises `lost` if there is none."""
+    try:
+        connection.sock.settimeout(EARLY_SECONDS)
+        return answer_of(connection.getresponse())
+    except (OSError, http.client.HTTPException):
+        raise lost from None
 
 
 def open_sink(

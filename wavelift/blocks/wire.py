@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import socket
 import struct
 import termios
 import time
+from typing import TYPE_CHECKING
 
 from wavelift.blocks.bucket import LARGEST_CHUNK
 from wavelift.blocks.throttle import Flow
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # How soon a stop is heard while the socket takes nothing.
 SLICE_SECONDS = 0.5
 # How long the gateway may take to end what it was doing with a pack that is given up.
 ABANDON_SECONDS = 10.0
+# The answer to a pack that is all sent is worth waiting for after a stop, but not as long as a limit may hold it.
+ANSWER_SECONDS = 2.0
 
 
 def send(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds: float) -> None:
@@ -33,17 +40,58 @@ def send(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds: float
 
 
 def abandon(sock: socket.socket) -> None:
-    """End a connection in the middle of a pack; on return the other end has taken notice, and writes no more of it."""
+    """End a connection in the middle of a pack; on return the other end has taken notice, and writes no more of it.
+
+    One that took no notice for so long is sent a reset, which drops what is still on its way.
+    """
     try:
         sock.settimeout(ABANDON_SECONDS)
         sock.shutdown(socket.SHUT_WR)
         while sock.recv(4096):
             continue
+    except TimeoutError:
+        # The end of what was sent waits behind all that a slow reader has not taken yet.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:
         # It is gone already, or its fate is the same as that of any connection that is lost.
         return
     finally:
         sock.close()
+
+
+class Listening(io.RawIOBase):
+    """The answer to a pack, for an HTTP library in place of the socket: a stop is heard meanwhile.
+
+    Raises `Stopped`, OSError; TimeoutError when nothing came for so long.
+    """
+
+    def __init__(self, sock: socket.socket, flow: Flow, stall_seconds: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self._flow = flow
+        self._stall_seconds = stall_seconds
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        since, timeout = time.monotonic(), self._sock.gettimeout()
+        self._sock.settimeout(min(SLICE_SECONDS, self._stall_seconds))
+        try:
+            while True:
+                try:
+                    return self._sock.recv_into(buffer)
+                except TimeoutError:
+                    waited = time.monotonic() - since
+                    if waited >= ANSWER_SECONDS:
+                        self._flow.check()
+                    if waited >= self._stall_seconds:
+                        raise
+        finally:
+            self._sock.settimeout(timeout)
 
 
 def _send_some(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds: float) -> int:

@@ -28,6 +28,8 @@ class ThrottledBody:
         self._flow = Flow("", [throttle], self._still_held)
         self._left = select.poll()
         self._left.register(connection, select.POLLRDHUP)
+        self._writable = select.poll()
+        self._writable.register(connection, select.POLLOUT)
         self._told = time.monotonic()
         self._places: threading.Semaphore | None = None
         self.taken = 0
@@ -44,7 +46,7 @@ class ThrottledBody:
                 self._places = None
 
     def readinto(self, view: memoryview) -> int:
-        """Fills the view, or what is left of the body; less when the peer left. Raises OSError."""
+        """Fills the view, or what is left of the body. Raises OSError, also when the sender has left meanwhile."""
         if self._places is None:
             return self._fill(view)
         self._places.release()
@@ -53,8 +55,10 @@ class ThrottledBody:
         finally:
             self._places.acquire()
 
-    def drain(self, scratch: mmap.mmap) -> bool:
-        """Read the rest so that the answer can be read at the other end; false when the peer left."""
+    def drain(self, scratch: mmap.mmap, at_most: int) -> bool:
+        """Read the rest, so that another request can follow; false when that is too much, or the sender left."""
+        if self._length - self.taken > at_most:
+            return False
         while self.taken < self._length:
             if self.readinto(memoryview(scratch)) == 0:
                 return False
@@ -71,13 +75,20 @@ class ThrottledBody:
             self.taken += got
             if got < count:
                 break
+        # What a sender gave up is still in the socket's buffer, and must not be written once it was told otherwise.
+        self._require_sender()
         return filled
 
     def _still_held(self) -> bool:
         """Asked while the limit holds the body back: the sender is told that it is waited for, and must be there."""
-        if self._left.poll(0):
-            raise ConnectionResetError("the sender left in the middle of a pack")
+        self._require_sender()
         if time.monotonic() - self._told >= TELL_SECONDS:
             self._told = time.monotonic()
-            self._connection.sendall(INTERIM)
+            # Everybody's throttle waits for this: never for a sender that does not read what it is told.
+            if any(event & select.POLLOUT for _, event in self._writable.poll(0)):
+                self._connection.sendall(INTERIM)
         return False
+
+    def _require_sender(self) -> None:
+        if self._left.poll(0):
+            raise ConnectionResetError("the sender left in the middle of a pack")
