@@ -20,6 +20,8 @@ from wavelift.sources.base import Source
 from wavelift.sources.choose import Guests, source_for
 from wavelift.sources.together import recover_all
 
+MEMORY_MIB = 1024
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0 picks a free one")
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--connections", type=int, default=6, metavar="N", help="to the gateway, per job")
     add_plaintext(parser)
-    add_limits(parser)
+    add_limits(parser, MEMORY_MIB)
     add_log_format(parser)
     add_metrics_token(parser)
 

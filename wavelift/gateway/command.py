@@ -11,11 +11,15 @@ from wavelift.gateway.data import DataServer
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import InvalidRequest
+from wavelift.service.limits import add_limits, apply_limits
 from wavelift.service.logs import add_log_format, configure_logging
 from wavelift.service.server import add_metrics_token, add_plaintext, listen, read_secret, serve
 from wavelift.service.state import own_state
 from wavelift.service.tls import service_identity
 from wavelift.service.tokens import check_key
+
+# The stacks of as many connections as there may be count as 2 GiB.
+MEMORY_MIB = 4096
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE", help="the key of the tokens")
     add_plaintext(parser)
+    add_limits(parser, MEMORY_MIB)
     add_log_format(parser)
     add_metrics_token(parser)
 
@@ -36,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises `InvalidRequest` for unusable arguments, OSError."""
     configure_logging(args.log_format)
+    apply_limits(args.full_priority, args.max_memory)
     with own_state(args.state):
         return _serve(args)
 

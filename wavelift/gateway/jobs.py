@@ -18,6 +18,7 @@ from wavelift.blocks.readback import ReadBack
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import WaveliftError
+from wavelift.service.limits import unlimited
 from wavelift.service.runner import JobContext
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -123,6 +124,8 @@ class _Guest:
             text=True,
             start_new_session=True,
         )
+        # It starts a machine, whose memory is more than a service needs.
+        unlimited(self._child.pid)
         self._last_words: list[str] = []
         self._threads = [
             threading.Thread(target=self._collect, daemon=True),
