@@ -131,6 +131,23 @@ def test_a_target_that_something_else_wrote_to_is_copied_again(shell: Shell, dis
     assert same(disk, shell.folder / "copy.raw")
 
 
+def test_what_wrote_between_a_failure_and_its_repetition_is_noticed(
+    shell: Shell, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.json("copy", "--state", "kept", "disk.raw", "copy.raw")
+    write(disk, {9 * MIB: noise(MIB, 8)})
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "no luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wavelift.agent.replication._Replication._finish", fail)
+        shell.json("copy", "--since", "kept", "disk.raw", "copy.raw", status=2)
+    write(shell.folder / "copy.raw", {MIB: b"x", 5 * MIB: b"y", 9 * MIB: b"z"})
+    shell.json("copy", "--since", "kept", "disk.raw", "copy.raw")
+    assert same(disk, shell.folder / "copy.raw")
+
+
 def test_a_state_that_does_not_fit_is_refused(shell: Shell, disk: Path) -> None:
     target = shell.folder / "copy.raw"
     other = shell.image("other.raw", SIZE, {0: noise(MIB, 7)})
@@ -231,13 +248,11 @@ def test_any_image_arrives_and_so_does_any_change(tail: int, first: list, second
         assert source.read_bytes() == target.read_bytes()
 
 
-def test_a_copy_killed_goes_on_where_it_was(shell: Shell) -> None:
-    shell.image("disk.raw", 150 * MIB, {at * MIB: noise(MIB, at) for at in range(0, 150, 3)})
-    arguments = ("copy", "--state", "kept", "disk.raw", "copy.raw")
+def killed(shell: Shell, *arguments: str) -> tuple[MigrationState, list[tuple[int, int]]]:
+    """A copy to copy.raw, with the state `kept`, that is killed before its end, and what it says is done."""
     # As slow as it takes for the kill to come before the end.
-    process = shell.start(*arguments, "--limit", "30M")
-    target = shell.folder / "copy.raw"
-    state = MigrationState(shell.folder / "kept", LocalTarget(target).migration)
+    process = shell.start("copy", *arguments, "disk.raw", "copy.raw", "--limit", "30M")
+    state = MigrationState(shell.folder / "kept", LocalTarget(shell.folder / "copy.raw").migration)
     deadline = time.monotonic() + 60
     while not (done := acknowledged(state)):
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()
@@ -245,14 +260,39 @@ def test_a_copy_killed_goes_on_where_it_was(shell: Shell) -> None:
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    # What was acknowledged is not sent again: a mark there stays.
-    mark = -(-done[0][0] // (3 * MIB)) * 3 * MIB
-    assert mark < done[0][1]
-    write(target, {mark: b"mark"})
-    assert shell.json(*arguments)["sent_bytes"] == 50 * MIB
-    assert target.read_bytes()[mark : mark + 4] == b"mark"
-    found = shell.json("verify", "disk.raw", "copy.raw", status=1)
-    assert found["ranges"] == [[mark, mark + BLOCK]]
+    return state, done
+
+
+@pytest.mark.parametrize("harm", ["none", "mark", "empty"])
+def test_a_copy_killed_goes_on_where_it_was_unless_the_target_is_another_by_then(shell: Shell, harm: str) -> None:
+    disk = shell.image("disk.raw", 90 * MIB, {at * MIB: noise(MIB, at) for at in range(0, 90, 3)})
+    state, done = killed(shell, "--state", "kept")
+    (begun,) = state.touched()
+    target = shell.folder / "copy.raw"
+    if harm == "mark":
+        write(target, {done[0][1] - 1: b"x"})
+    elif harm == "empty":
+        target.write_bytes(b"")
+    shell.json("copy", "--state", "kept", "disk.raw", "copy.raw")
+    assert same(disk, target)
+    committed = state.committed()
+    assert committed is not None and (committed.generation == begun) is (harm == "none")
+
+
+@pytest.mark.parametrize("harm", [False, True])
+def test_an_increment_killed_goes_on_and_what_was_overwritten_is_sent(shell: Shell, harm: bool) -> None:
+    disk = shell.image("disk.raw", 60 * MIB, {at * MIB: noise(MIB, at) for at in range(0, 60, 2)})
+    shell.json("copy", "--state", "kept", "disk.raw", "copy.raw")
+    write(disk, {at * MIB: noise(MIB, 99 + at) for at in range(0, 40, 2)})
+    state, _ = killed(shell, "--since", "kept")
+    if harm:
+        # What the increment would not have looked at: not changed in the source.
+        write(shell.folder / "copy.raw", {50 * MIB: b"x", 51 * MIB: b"y"})
+    (begun,) = state.touched()
+    done = shell.json("copy", "--since", "kept", "disk.raw", "copy.raw")
+    assert done["increment"] and same(disk, shell.folder / "copy.raw")
+    committed = state.committed()
+    assert committed is not None and committed.generation == begun
 
 
 def acknowledged(state: MigrationState) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,10 +29,10 @@ class Gateway:
             self.folder,
             *("--state", str(self.folder / "gw"), "--devices", str(devices), "--key-file", str(self.folder / "key")),
         )
-        self.write = self.token("write", "write")
-        self.control = self.token("control", "control")
         self.target = f"{self.service.url}/d-v1"
         self.pinned = ("--fingerprint", self.service.fingerprint)
+        self.write = self.token("write", "write")
+        self.control = self.token("control", "control")
 
     def token(self, name: str, scope: tokens.Scope, lifetime: float = 600, volume: str = "d-v1") -> Path:
         path = self.folder / f"{name}.token"
@@ -112,3 +113,36 @@ def test_a_disk_that_does_not_fit_is_refused_by_the_gateway(shell: Shell, gatewa
     shell.image("large.raw", SIZE + MIB, {0: noise(MIB)})
     arguments = ("--token-file", gateway.write, *gateway.pinned, "large.raw", gateway.target)
     assert shell.json("copy", *arguments, status=2)["code"] == "volume_too_small"
+
+
+def test_what_another_copy_overwrote_is_no_base_and_no_half_of_a_copy(
+    shell: Shell, gateway: Gateway, disk: Path
+) -> None:
+    def copy(*arguments: str | Path, status: int = 0) -> dict[str, Any]:
+        return shell.json("copy", "--token-file", gateway.write, *gateway.pinned, *arguments, status=status)
+
+    other = shell.image("other.raw", SIZE, {0: noise(MIB, 7), 9 * MIB: noise(MIB, 8)})
+    copy("--state", "kept", "disk.raw", gateway.target)
+    copy("other.raw", gateway.target)
+    assert same(other, gateway.volume)
+    write(disk, {0: noise(BLOCK, 2)})
+    assert not copy("--since", "kept", "disk.raw", gateway.target)["increment"]
+    assert same(disk, gateway.volume)
+    gateway.service.stop()
+    gateway.service.start()
+    write(disk, {0: noise(BLOCK, 3)})
+    assert copy("--since", "kept", "disk.raw", gateway.target)["increment"] and same(disk, gateway.volume)
+    # One that failed, and whose volume another copy took then, with a later generation of the same migration.
+    write(disk, {MIB: noise(MIB, 4)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wavelift.agent.replication._Replication._finish", lambda *_: 1 / 0)
+        copy("--since", "kept", "disk.raw", gateway.target, status=2)
+    copy("other.raw", gateway.target)
+    assert not copy("--state", "kept", "disk.raw", gateway.target)["increment"]
+    assert same(disk, gateway.volume)
+
+
+def test_a_gateway_that_is_not_there_is_said_at_once(shell: Shell, gateway: Gateway, disk: Path) -> None:
+    gateway.service.stop()
+    error = shell.json("copy", "--token-file", gateway.write, *gateway.pinned, "disk.raw", gateway.target, status=2)
+    assert error["code"] == "sink_unreachable" and "refused" in error["message"] and shell.left() == []

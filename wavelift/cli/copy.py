@@ -13,15 +13,16 @@ from typing import Any
 from wavelift.agent.replication import Order, Target, replicate
 from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.compress import MAX_LEVEL, Compression
-from wavelift.blocks.errors import BlockError
+from wavelift.blocks.errors import BlockError, MapError
 from wavelift.blocks.rate import InvalidRate, parse_rate
 from wavelift.blocks.throttle import Flow, Throttle
 from wavelift.cli.copystate import CopyState, StateUnusable, Subject, kept, passing
 from wavelift.cli.folder_target import FolderTarget
+from wavelift.cli.footing import Ranges
 from wavelift.cli.report import DIFFERENT, SAME, Watch, run_reporting
 from wavelift.cli.summary import Summary
 from wavelift.cli.tables import path_of
-from wavelift.cli.targets import Destination, LocalTarget, Ranges, TargetRefused
+from wavelift.cli.targets import Destination, LocalTarget, TargetRefused
 from wavelift.service.errors import explain
 from wavelift.sources.base import Source
 from wavelift.sources.choose import FOLDER, source_for
@@ -111,7 +112,7 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
                 f"Copy in full: --state {state.folder} in place of --since.",
             )
         with target.held(size, lambda found: args.overwrite or state.is_target(found)):
-            generation = state.next_generation()
+            generation, base = _footing(args, state, target, size, watch)
             throttles = [] if args.limit is None else [Throttle(Bandwidth(limit=args.limit))]
 
             def flow() -> Flow:
@@ -120,15 +121,19 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
             order = Order(
                 subject.migration,
                 generation,
-                _base(args, state, target, watch),
+                base,
                 [Target(DISK, source, target.id, target.sinks(generation, flow), target.pack_bytes)],
                 compression=args.compress or target.compression,
             )
             state.begin(target.id)
-            result = _replicate(state.folder, order, watch, target.text)
+            try:
+                result = _replicate(state.folder, order, watch, target.text)
+            except BaseException:
+                state.stopped(target.id, target.left)
+                raise
             holds = state.engine.maps(DISK).load(generation)
             assert holds is not None
-            target.keep(holds, result)
+            target.keep(holds, result, state.attempt_at(generation, DISK, size))
             wrong: Ranges = []
             if args.verify is not None:
                 watch.step("verifying")
@@ -188,14 +193,26 @@ def _size(source: Source) -> int:
         opened.close()
 
 
-def _base(args: argparse.Namespace, state: CopyState, target: Destination, watch: Watch) -> int | None:
+def _footing(
+    args: argparse.Namespace, state: CopyState, target: Destination, size: int, watch: Watch
+) -> tuple[int, int | None]:
+    """The generation to make, and the one that it builds on. Raises as `Destination.unlike` does."""
     committed = state.engine.committed()
-    if args.since is None or committed is None:
-        return None
-    if state.touched_since(target.modified):
-        watch.display.note("something wrote to the target since the last copy: all of it is copied again")
-        return None
-    return committed.generation
+    base = None if args.since is None or committed is None else committed.generation
+    newest = target.newest
+    try:
+        attempt = state.attempt(DISK, size)
+        unlike = None if attempt is None else target.unlike(attempt, watch)
+    except MapError as error:
+        watch.display.note(f"{error.message} All of it is copied again")
+        return state.next_generation(newest), None
+    if attempt is not None and unlike is not None:
+        state.doubt(DISK, unlike)
+        return attempt.generation, base
+    if attempt is None and (base is None or not state.touched_since(target.modified)):
+        return state.next_generation(newest), base
+    watch.display.note("something wrote to the target since the last copy: all of it is copied again")
+    return state.next_generation(newest), None
 
 
 def _replicate(folder: Path, order: Order, watch: Watch, target: str) -> dict[str, Any]:

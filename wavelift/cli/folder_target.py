@@ -13,6 +13,7 @@ from wavelift.blocks.compress import Compression
 from wavelift.blocks.packfolder import PACK_BYTES, PackFolder
 from wavelift.blocks.sink import Sink
 from wavelift.blocks.throttle import Flow
+from wavelift.cli.footing import Attempt, Ranges
 from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
@@ -26,7 +27,7 @@ class FolderTarget:
     # What is kept for good is worth the time that it takes to make it small.
     compression = Compression(1)
     pack_bytes = PACK_BYTES
-    modified = None
+    modified = left = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,6 +45,12 @@ class FolderTarget:
     def id(self) -> str:
         """The folder's own, wherever it is moved to. Raises `FolderError`."""
         return f"folder-{PackFolder(self.path).id}"
+
+    @property
+    def newest(self) -> int:
+        """Of those that are there, and of those that were begun and may yet go on. Raises OSError."""
+        begun = [int(path.name) for path in (self.path / "packs").iterdir() if path.name.isdigit()]
+        return max([*PackFolder(self.path).generations(), *begun], default=0)
 
     def refuse_source(self, source: Path) -> None:
         if source.resolve().is_relative_to(self.path.resolve()):
@@ -68,7 +75,11 @@ class FolderTarget:
         self._generation = generation
         return lambda: PacedSink(PackFolder(self.path).sink(generation), flow())
 
-    def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
+    def unlike(self, attempt: Attempt, watch: Watch) -> Ranges | None:
+        """Each pack is looked at before a generation counts."""
+        return []
+
+    def keep(self, found: DiskMap, result: dict[str, Any], attempt: Attempt) -> None:
         """What was copied becomes a generation. Raises `BlocksLost`, `FolderError`, OSError."""
         assert self._generation is not None
         consistency = str(result["disks"][0]["consistency"])

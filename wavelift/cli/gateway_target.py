@@ -19,11 +19,13 @@ from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES, SinkDescriptor
 from wavelift.blocks.remote_map import RemoteMap
 from wavelift.blocks.sample import draw
 from wavelift.blocks.sink import Sink, open_sink
+from wavelift.blocks.taken import last_taken, mark_of
 from wavelift.blocks.throttle import Flow
+from wavelift.cli.footing import Attempt, Ranges
 from wavelift.cli.report import Watch
 from wavelift.cli.sample import DATA, ZEROES
 from wavelift.cli.tables import Watched
-from wavelift.cli.targets import Ranges, TargetRefused
+from wavelift.cli.targets import TargetRefused
 from wavelift.pinning import pin_of
 
 POLL_SECONDS = 0.5
@@ -36,7 +38,7 @@ class GatewayTarget:
     compression = Compression.AUTO
     pack_bytes = DEFAULT_PACK_BYTES
     exists = True
-    modified = None
+    left = None
 
     def __init__(self, text: str, token_files: Sequence[Path], fingerprint: str, watch: Watch) -> None:
         """Raises `TargetRefused` for what cannot be a gateway's volume, or tokens for it."""
@@ -68,6 +70,17 @@ class GatewayTarget:
     def id(self) -> str:
         return self._volume
 
+    @property
+    def modified(self) -> str:
+        """Whose packs it took last. Raises `SinkError` and its kinds."""
+        return last_taken(self._descriptor(1)).mark
+
+    @property
+    def newest(self) -> int:
+        """Raises `SinkError` and its kinds: of a gateway that cannot be used, before anything is begun."""
+        taken = last_taken(self._descriptor(1))
+        return taken.generation if taken.migration == self.migration else 0
+
     def refuse_source(self, source: Path) -> None:
         """The gateway's disks are none of this machine's."""
 
@@ -88,8 +101,20 @@ class GatewayTarget:
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         return lambda: open_sink(self._descriptor(generation), self._stop, flow=flow())
 
-    def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
-        """What was written is there."""
+    def unlike(self, attempt: Attempt, watch: Watch) -> Ranges | None:
+        """What was sent and not acknowledged is sent again, if no other copy came in between."""
+        own = mark_of(self.migration, attempt.generation, attempt.number)
+        return [] if self.modified in (own, attempt.before) else None
+
+    def keep(self, found: DiskMap, result: dict[str, Any], attempt: Attempt) -> None:
+        """Raises `TargetRefused` when another copy wrote to the volume meanwhile."""
+        own = mark_of(self.migration, attempt.generation, attempt.number)
+        if self.modified not in (own, attempt.before):
+            raise TargetRefused(
+                f"Another copy wrote to {self.text} meanwhile: it holds a mixture.",
+                "See to it that only one copies there, and repeat the command: all is sent again.",
+                code="target_contested",
+            )
 
     def differing(self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch) -> Ranges:
         """What the gateway reads back, all of it or a sample, that is not what the map says."""

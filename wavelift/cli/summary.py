@@ -7,7 +7,7 @@ from typing import Any
 
 from wavelift.blocks.blockmap import DiskMap, segments_of
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, ZERO_DIGEST
-from wavelift.cli.targets import Ranges
+from wavelift.cli.footing import Ranges
 from wavelift.cli.units import duration, size
 from wavelift.cli.verify import ranges_text
 

@@ -24,6 +24,8 @@ from wavelift.blocks.sink import Sink
 from wavelift.blocks.sink_local import LocalSink
 from wavelift.blocks.throttle import Flow
 from wavelift.cli import sample
+from wavelift.cli.copystate import Modified
+from wavelift.cli.footing import Attempt, Ranges, unlike
 from wavelift.cli.overlap import loops_on, overlap
 from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import Watch
@@ -34,10 +36,6 @@ _NO_GENERATION = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _SEES_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-# (start, end) in bytes.
-Ranges = list[tuple[int, int]]
-
-
 class TargetRefused(BlockError):
     """A target that must not, or cannot, be written; nothing was."""
 
@@ -46,7 +44,8 @@ class TargetRefused(BlockError):
 
 class Destination(Protocol):
     """Where a copy goes. `text` and `id` name it, `migration` is what its packs are of; `modified` changes when it is
-    written, where that can be told."""
+    written, where that can be told; `left` is the same for a copy that ended before its end. `newest` is the highest
+    generation there that another copy may have made."""
 
     compression: Compression
     pack_bytes: int
@@ -64,7 +63,13 @@ class Destination(Protocol):
     def exists(self) -> bool: ...
 
     @property
-    def modified(self) -> int | None: ...
+    def modified(self) -> Modified: ...
+
+    @property
+    def left(self) -> int | None: ...
+
+    @property
+    def newest(self) -> int: ...
 
     def refuse_source(self, source: Path) -> None:
         """Raises `TargetRefused` when they share bytes."""
@@ -76,7 +81,11 @@ class Destination(Protocol):
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         """What opens a worker's sink; `flow` makes its way through the limits."""
 
-    def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
+    def unlike(self, attempt: Attempt, watch: Watch) -> Ranges | None:
+        """Where it may not be the attempt's base any more, beside what was acknowledged; None when it does not hold
+        that either."""
+
+    def keep(self, found: DiskMap, result: dict[str, Any], attempt: Attempt) -> None:
         """Once all of it was sent: make it count, where that takes more."""
 
     def differing(
@@ -124,6 +133,14 @@ class LocalTarget:
         info = self.path.stat()
         return info.st_mtime_ns if stat.S_ISREG(info.st_mode) else None
 
+    @property
+    def left(self) -> int | None:
+        return self.modified
+
+    @property
+    def newest(self) -> int:
+        return 0
+
     def refuse_source(self, source: Path) -> None:
         """Raises `TargetRefused` when source and target share bytes."""
         try:
@@ -169,7 +186,14 @@ class LocalTarget:
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         return lambda: PacedSink(LocalSink(self.path), flow())
 
-    def keep(self, found: DiskMap, result: dict[str, Any]) -> None:
+    def unlike(self, attempt: Attempt, watch: Watch) -> Ranges | None:
+        """Read back where nothing else tells: after a kill nobody knows when it was last written."""
+        if attempt.left is not None and attempt.left == self.modified:
+            return []
+        watch.step("reading back")
+        return unlike(attempt, self.path, watch.check)
+
+    def keep(self, found: DiskMap, result: dict[str, Any], attempt: Attempt) -> None:
         """What was written is there."""
 
     def require_verifiable(self, how: str) -> None:

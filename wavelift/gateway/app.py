@@ -31,6 +31,15 @@ BINARY_ANSWER: dict[int | str, dict[str, Any]] = {
 }
 
 
+class TakenAnswer(BaseModel):
+    """Migration and generation of the last pack that was taken, empty and 0 before the first. While `mark` is the
+    same, no other content was written."""
+
+    migration: str
+    generation: int
+    mark: str
+
+
 class VolumeAnswer(BaseModel):
     """A volume, its size in bytes, and the device it is here."""
 
@@ -122,6 +131,13 @@ def make_app(
         if not 0 <= number < segments_of(found.size):
             raise NotFound(f"Disk {found.disk} has no segment {number}.", "Count from 0.")
         return Response(found.table(number), media_type=BINARY)
+
+    @app.get("/v1/volumes/{volume}/taken", summary="Whose packs the volume took last")
+    def taken(volume: str, claims: Claims = sender) -> TakenAnswer:
+        claims.require_volume(volume)
+        volumes.find(volume)
+        migration, generation, mark = volumes.turns.taken(volume)
+        return TakenAnswer(migration=migration, generation=generation, mark=mark)
 
     @app.put(
         "/v1/volumes/{volume}/generations/{generation}/packs/{sequence}",

@@ -106,6 +106,8 @@ class GatewayJobs:
         context.step("waiting")
         with self._volumes.turns.reading(names, context.check):
             paths = [self._volumes.find(name).path for name in names]
+            for name in names:
+                self._volumes.turns.wrote_itself(name)
             context.step("starting")
             with _Guest(self._guest, paths, context) as guest:
                 return guest.report()

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from wavelift.blocks.attempts import attempt_of
+from wavelift.gateway.owners import Order, Owners
 from wavelift.service.errors import Conflict, WaveliftError
 
 LOOK_EVERY_SECONDS = 0.2
@@ -26,9 +27,6 @@ class StaleGeneration(Conflict):
     default_code = "stale_generation"
 
 
-Order = tuple[int, int]
-
-
 @dataclass
 class _Turn:
     packs: int = 0
@@ -40,9 +38,10 @@ class _Turn:
 
 
 class Turns:
-    """Kept in memory: a restart of the gateway ends every open pack, too."""
+    """Kept in memory, but for whose packs came last: a restart of the gateway ends every open pack, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, owners: Owners) -> None:
+        self._owners = owners
         self._changed = threading.Condition()
         self._turns: dict[str, _Turn] = {}
 
@@ -53,7 +52,7 @@ class Turns:
         """For one pack. Gives what each of its writes is to be made in: a newer generation, or a newer attempt at
         this one, may come while a sender stalls, and then none of the older content may be written any more.
 
-        Raises `VolumeBusy`, `StaleGeneration`, the latter also from there.
+        Raises `VolumeBusy`, `StaleGeneration`, OSError, the last two also from there.
         """
         order = generation, attempt_of(sequence)
 
@@ -70,6 +69,7 @@ class Turns:
         def record() -> Iterator[None]:
             with self._changed:
                 require()
+                self._owners.take(volume, migration, order)
                 turn.records[migration, order] += 1
             try:
                 yield
@@ -96,6 +96,16 @@ class Turns:
             with self._changed:
                 turn.packs -= 1
                 self._changed.notify_all()
+
+    def taken(self, volume: str) -> tuple[str, int, str]:
+        """(migration, generation, mark) of the last pack: nothing else was written while the mark is the same."""
+        with self._changed:
+            return self._owners.about(volume)
+
+    def wrote_itself(self, volume: str) -> None:
+        """The gateway is about to change what the volume holds. Raises OSError."""
+        with self._changed:
+            self._owners.wrote_itself(volume)
 
     @contextmanager
     def reading(self, volumes: Iterable[str], stop: Callable[[], None]) -> Iterator[None]:

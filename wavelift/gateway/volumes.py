@@ -13,6 +13,7 @@ from pathlib import Path
 
 from wavelift.blocks.errors import VolumeTooSmall
 from wavelift.blocks.volume import VolumeWriter, open_direct
+from wavelift.gateway.owners import Owners
 from wavelift.gateway.turns import Turns
 from wavelift.service.errors import NotFound
 
@@ -38,9 +39,10 @@ class Volume:
 class Volumes:
     """The device folder, read anew each time: volumes come and go, and a restart may move them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, owners: Path) -> None:
+        """`owners` is where it is kept whose packs came last."""
         self._folder = folder
-        self.turns = Turns()
+        self.turns = Turns(Owners(owners))
 
     def all(self) -> list[Volume]:
         found = []
@@ -66,7 +68,8 @@ class Volumes:
                     raise
         there = ", ".join(volume.id for volume in self.all()) or "none"
         raise VolumeNotAttached(
-            f"Volume {volume} is not attached to this gateway; attached: {there}.", "Attach it, then try again."
+            f"Volume {volume} is not attached to this gateway; attached: {there}.",
+            f"Attach it, then try again: it is looked for as {self._folder}/{PREFIX}{serial}.",
         )
 
     def holding(self, volume: str, disk: str, size: int) -> Volume:
