@@ -338,6 +338,7 @@ def seed() -> int:
     return int(os.environ.get("WAVELIFT_SEED", random.randrange(1 << 32)))
 
 
+@pytest.mark.slow
 def test_a_copy_and_an_increment_under_fire(stack: Stack, wire: Wire) -> None:
     under_fire(stack, wire, seed(), generations=2, kills=4, size=16 * MIB)
 

@@ -61,12 +61,27 @@ class Contract:
         return answer.json()
 
 
-@pytest.fixture
-def told(stack: Stack) -> Iterator[Stack]:
+def begun(stack: Stack) -> Stack:
     stack.disk("sda", 6 * MIB, {0: noise(3 * MIB), 5 * MIB: b"end"})
-    stack.volume("v1", 6 * MIB)
+    for name in ("v1", "v2", "v3"):
+        stack.volume(name, 6 * MIB)
     (stack.folder / "scraper").write_text(SCRAPER)
-    yield stack.start("--metrics-token-file", str(stack.folder / "scraper"))
+    return stack.start("--metrics-token-file", str(stack.folder / "scraper"))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("telling"))
+    yield begun(stack)
+    stack.stop()
+
+
+@pytest.fixture
+def told(running: Stack) -> Stack:
+    """An agent that knows of no migration; each test takes another volume."""
+    with running.agent_client as client:
+        client.delete(f"/v1/migrations/{MIGRATION}")
+    return running
 
 
 def test_answers_are_as_the_documents_say_and_every_call_is_among_them(told: Stack) -> None:
@@ -148,17 +163,27 @@ def figures(service: Service, token: str) -> dict[str, float]:
     }
 
 
+def since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """What counters were raised by; others as they are now."""
+    return {
+        name: value - before.get(name, 0) if name.partition("{")[0].endswith("_total") else value
+        for name, value in after.items()
+    }
+
+
 def test_figures_of_a_real_job_and_who_may_ask(told: Stack) -> None:
     with caller(told.agent, "") as client:
         assert client.get("/metrics").status_code == 401
     with caller(told.agent, SCRAPER) as client:
         assert client.get("/v1/jobs").status_code == 401
     before = figures(told.agent, SCRAPER)
-    assert before["wavelift_bytes_total{what=read}"] == 0 and before["process_resident_memory_bytes{}"] > 1 << 20
+    assert before["process_resident_memory_bytes{}"] > 1 << 20
+    control = tokens.issue(KEY, migration=MIGRATION, scope="control", lifetime=60)
+    gateway_before = figures(told.gateway, control)
     began = time.time()
-    result = told.replicate(1, sda="v1")
+    result = told.replicate(1, sda="v2")
     told.commit(1)
-    agent = figures(told.agent, SCRAPER)
+    agent = since(before, figures(told.agent, SCRAPER))
     sent = sum(disk["wire_bytes"] for disk in result["disks"])
     assert agent["wavelift_bytes_total{what=wire}"] == sent > 3 * MIB
     # Holes are not read.
@@ -169,15 +194,17 @@ def test_figures_of_a_real_job_and_who_may_ask(told: Stack) -> None:
     assert agent[f"wavelift_committed_timestamp_seconds{{migration={MIGRATION}}}"] >= int(began)
     assert agent["wavelift_throttle_wait_seconds_total{}"] >= 0 and agent["wavelift_connections{}"] == 0
 
-    told.verify(1, sda="v1")
-    gateway = figures(told.gateway, tokens.issue(KEY, migration=MIGRATION, scope="control", lifetime=60))
+    told.verify(1, "verify-figures", sda="v2")
+    gateway = since(gateway_before, figures(told.gateway, control))
     assert gateway["wavelift_packs_total{}"] == agent["wavelift_packs_total{}"] >= 1
     assert gateway["wavelift_pack_bytes_total{what=wire}"] == sent
     assert gateway["wavelift_bytes_total{what=verified}"] == 6 * MIB
-    assert gateway["wavelift_jobs{kind=verify,state=succeeded}"] == 1
+    verified = "wavelift_jobs{kind=verify,state=succeeded}"
+    assert gateway[verified] == gateway_before[verified] + 1
 
 
-def test_a_gateway_that_is_away_shows_as_errors_and_retries(told: Stack) -> None:
+def test_a_gateway_that_is_away_shows_as_errors_and_retries(stack: Stack) -> None:
+    told = begun(stack)
     told.gateway.kill()
     with told.agent_client as client:
         client.submit(f"{MIGRATION}/1/copy", told.spec(1, sda="v1"))
@@ -189,7 +216,8 @@ def test_a_gateway_that_is_away_shows_as_errors_and_retries(told: Stack) -> None
     assert after["wavelift_wire_errors_total{code=sink_unreachable}"] >= 2
 
 
-def test_events_are_numbered_outlive_a_kill_and_tell_all_of_a_job(told: Stack) -> None:
+def test_events_are_numbered_outlive_a_kill_and_tell_all_of_a_job(stack: Stack) -> None:
+    told = begun(stack)
     key = f"{MIGRATION}/1/copy"
     told.replicate(1, sda="v1")
     told.agent.kill()
@@ -217,8 +245,8 @@ def test_the_log_is_json_names_the_job_and_never_a_token(told: Stack) -> None:
     with told.agent_client as client:
         client.submit(f"{MIGRATION}/2/copy", told.spec(2, none="v1"))
         wait(client, f"{MIGRATION}/2/copy", JobState.FAILED)
-        write = told.spec(1, sda="v1")["disks"][0]["sink"]["token"]
-        client.submit(f"{MIGRATION}/1/copy", told.spec(1, token=write, sda="v1"))
+        write = told.spec(1, sda="v3")["disks"][0]["sink"]["token"]
+        client.submit(f"{MIGRATION}/1/copy", told.spec(1, token=write, sda="v3"))
         succeeded(client, f"{MIGRATION}/1/copy")
     lines = [json.loads(line) for line in told.agent.log().splitlines()]
     [failed] = [line for line in lines if "disk_not_found" in line["message"]]
@@ -240,7 +268,6 @@ def test_the_agent_stands_back_behind_its_host_unless_told_otherwise(told: Stack
     assert {nice(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()} == {max(10, os.nice(0))}
     assert ionice(pid) == (2, 7)
     assert str(1024 << 20) in limit(pid)
-    told.agent.stop()
     eager = Service(
         "agent",
         told.folder,

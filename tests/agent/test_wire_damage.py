@@ -75,7 +75,7 @@ def flip() -> Iterator[Flip]:
     flip.close()
 
 
-@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("tls", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_pack_that_is_damaged_on_its_way_is_sent_once_more(tmp_path: Path, flip: Flip, tls: bool) -> None:
     image, volume, devices = tmp_path / "image", tmp_path / "volume", tmp_path / "devices"
     image.write_bytes(noise(16 * MIB))

@@ -225,34 +225,28 @@ def test_what_is_derived_from_a_secret_never_changes() -> None:
     assert len(pem) < 1024, "it travels in user data"
 
 
-def test_an_agent_says_its_fingerprint_and_refuses_a_damaged_key(tmp_path: Path) -> None:
+def test_an_agent_says_its_fingerprint_is_plain_only_if_told_and_refuses_a_damaged_key(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
-    service = Service("agent", tmp_path, "--state", str(tmp_path / "ag"), "--token-file", str(tmp_path / "secret"))
+    state = ("--state", str(tmp_path / "ag"), "--token-file", str(tmp_path / "secret"))
+    service = Service("agent", tmp_path, *state)
     try:
-        assert service.url.startswith("https://")
-        first = service.fingerprint
+        assert service.url.startswith("https://") and "PLAINTEXT" not in service.log()
+        # It is read from the folder, so that a restart says the same.
+        assert service.fingerprint == service_identity(tmp_path / "ag").fingerprint
         with service.client(SECRET) as client:
             assert client.get("/v1/disks") == []
         service.stop()
-        service.start()
-        assert service.fingerprint == first
-        service.stop()
+        plain = Service("agent", tmp_path, *state, "--plaintext")
+        try:
+            assert plain.url.startswith("http://") and plain.fingerprint == ""
+            with plain.client(SECRET) as client:
+                assert client.get("/v1/disks") == []
+            assert "PLAINTEXT: whoever can read this network can read the disks" in plain.log()
+        finally:
+            plain.stop()
         (tmp_path / "ag" / FILE).write_bytes(b"")
         with pytest.raises(AssertionError, match="holds no key with its certificate"):
             service.start()
         assert "PRIVATE KEY" not in service.log()
-    finally:
-        service.stop()
-
-
-def test_plaintext_has_to_be_asked_for_and_is_loud(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text(SECRET)
-    state = ("--state", str(tmp_path / "ag"), "--token-file", str(tmp_path / "secret"))
-    service = Service("agent", tmp_path, *state, "--plaintext")
-    try:
-        assert service.url.startswith("http://") and service.fingerprint == ""
-        with service.client(SECRET) as client:
-            assert client.get("/v1/disks") == []
-        assert "PLAINTEXT: whoever can read this network can read the disks" in service.log()
     finally:
         service.stop()
