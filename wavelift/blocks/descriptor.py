@@ -28,6 +28,11 @@ class SinkDescriptor(BaseModel):
     token: str = Field(repr=False)
     max_pack_bytes: int = Field(default=DEFAULT_PACK_BYTES, ge=MIN_PACK_BYTES, le=64 << 20)
 
+    @property
+    def peer(self) -> str:
+        """Whom a connection is with; one with another cannot be used for this."""
+        return f"{self.url} {self.fingerprint}"
+
     @model_validator(mode="after")
     def _pinned(self) -> SinkDescriptor:
         pin_of(self.url, self.fingerprint)

@@ -40,6 +40,7 @@ class RemoteMap:
         self._descriptor = descriptor
         self._stop = stop
         self._connection: http.client.HTTPConnection | None = None
+        self._peer = ""
         try:
             self._map = self._fetch("", lambda index: decode_index(index, Path()))
         except BaseException:
@@ -108,8 +109,11 @@ class RemoteMap:
 
     def _ask(self, what: str) -> http.client.HTTPResponse:
         descriptor = self._descriptor()
+        if self._peer != descriptor.peer:
+            self.close()
         if self._connection is None:
             self._connection = connect_control(descriptor)
+            self._peer = descriptor.peer
         volume = quote(descriptor.volume, safe="")
         path = f"/v1/volumes/{volume}/readbacks/{descriptor.generation}{what}"
         self._connection.request("GET", path, headers={"Authorization": f"Bearer {descriptor.token}"})

@@ -80,6 +80,7 @@ class GatewaySink:
         self._flow = flow or Flow("")
         self._meter = meter or WireMeter()
         self._connection: http.client.HTTPConnection | None = None
+        self._peer = ""
 
     def put(self, sequence: int, pack: memoryview) -> Receipt:
         deadline: float | None = None
@@ -139,8 +140,12 @@ class GatewaySink:
         self.close()
 
     def _try(self, descriptor: SinkDescriptor, sequence: int, pack: memoryview) -> tuple[int, dict[str, Any]]:
+        if self._peer != descriptor.peer:
+            # A resubmission named another gateway, or another certificate: what is open is not with that one.
+            self.close()
         if self._connection is None:
             self._connection = _connect(descriptor)
+            self._peer = descriptor.peer
             self._connection.response_class = _answers(self._flow)
             self._meter.connected(1)
         path = f"/v1/volumes/{quote(descriptor.volume, safe='')}/generations/{descriptor.generation}/packs/{sequence}"
