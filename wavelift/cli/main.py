@@ -27,7 +27,7 @@ class _Command:
 _AGENT_EXAMPLES = """\
 examples:
   openssl rand -hex 32 > agent.secret
-  wavelift agent --state /var/lib/wavelift --token-file agent.secret --listen 0.0.0.0:8443 --disk sda=/dev/sda
+  wavelift agent --state /var/lib/wavelift --token-file agent.secret --listen 0.0.0.0:8442 --disk sda=/dev/sda
 
 It prints its URL and the fingerprint of its certificate, which clients have to be told.
 """
