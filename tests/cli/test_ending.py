@@ -94,7 +94,8 @@ def corrupting(monkeypatch: pytest.MonkeyPatch, target: Path, places: list[int])
 
     def replicate(*arguments: Any) -> dict[str, Any]:
         result = real(*arguments)
-        write(target, {at: bytes([target.read_bytes()[at] ^ 1]) for at in places})
+        there = target.read_bytes()
+        write(target, {at: bytes([there[at] ^ 1]) for at in places})
         return result
 
     monkeypatch.setattr(copy, "replicate", replicate)
@@ -121,6 +122,19 @@ def test_a_sample_finds_what_it_looks_at(shell: Shell, disk: Path, monkeypatch: 
     assert found["wrong_ranges"] == [[MIB, MIB + BLOCK]]
     # What was found wrong stays, to be looked at.
     assert (shell.folder / "copy.raw").exists()
+
+
+def test_what_a_sample_did_not_draw_is_found_once_it_fails(
+    shell: Shell, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "DATA", 900)
+    target = shell.folder / "copy.raw"
+    with monkeypatch.context() as patch:
+        corrupting(patch, target, [at * BLOCK for at in range(100, 200)])
+        found = shell.json("copy", "--state", "kept", "--verify", "sample", "disk.raw", "copy.raw", status=1)
+    assert found["wrong_ranges"] == [[100 * BLOCK, 200 * BLOCK]]
+    mended = shell.json("copy", "--since", "kept", "disk.raw", "copy.raw")
+    assert mended["sent_bytes"] == 100 * BLOCK and same(disk, target)
 
 
 def test_an_unforeseen_failure_is_an_error_too(

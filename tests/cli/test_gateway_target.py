@@ -115,6 +115,25 @@ def test_a_disk_that_does_not_fit_is_refused_by_the_gateway(shell: Shell, gatewa
     assert shell.json("copy", *arguments, status=2)["code"] == "volume_too_small"
 
 
+def test_what_was_read_back_once_is_read_back_again(
+    shell: Shell, gateway: Gateway, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = ("--token-file", gateway.control, "--token-file", gateway.write, *gateway.pinned)
+
+    def lost(*_: object) -> None:
+        raise OSError(5, "the state's disk failed")
+
+    for how in ("full", "sample"):
+        given = ("copy", "--state", how, "--verify", how, *both, "disk.raw", gateway.target)
+        with monkeypatch.context() as patch:
+            patch.setattr("wavelift.cli.copystate.CopyState.ended", lost)
+            assert shell.json(*given, status=2)["code"] == "io"
+        # The same generation is verified again, and by now it is not there any more.
+        write(gateway.volume, {at * MIB: b"flipped" for at in (5, 6)})
+        found = shell.json(*given, status=1)
+        assert found["wrong_ranges"] == [[at * MIB, at * MIB + BLOCK] for at in (5, 6)]
+
+
 def test_what_another_copy_overwrote_is_no_base_and_no_half_of_a_copy(
     shell: Shell, gateway: Gateway, disk: Path
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.conftest import MIB, Shell
+from tests.cli.test_ending import first_progress
 from tests.sources.test_qemu import Machine
 from wavelift.blocks.digest import BLOCK
 
@@ -38,3 +39,16 @@ def test_a_live_disk_is_followed_by_its_bitmap_and_left_clean(shell: Shell, mach
     assert (shell.folder / "copy.raw").read_bytes() == machine.content("a") == (shell.folder / "once.raw").read_bytes()
     error = shell.json("copy", f"qmp:{machine.monitor}?node=none", "else.raw", status=2)
     assert "none" in error["message"] and not (shell.folder / "else.raw").exists()
+
+
+def test_a_copy_of_a_live_disk_that_was_killed_can_be_repeated(shell: Shell, machine: Machine) -> None:
+    source = f"qmp:{machine.monitor}?node=node-a"
+    machine.io("a", "write -P 1 0 8M")
+    for arguments in (("--state", "kept"), ()):
+        process = shell.start("copy", "--json", "--limit", "1M", "--overwrite", *arguments, source, "copy.raw")
+        first_progress(process)
+        process.kill()
+        process.communicate()
+        assert machine.left() != []
+        shell.json("copy", "--overwrite", *arguments, source, "copy.raw")
+        assert (shell.folder / "copy.raw").read_bytes() == machine.content("a") and machine.left() == []

@@ -14,6 +14,7 @@ from wavelift.agent.replication import Order, Target, replicate
 from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.compress import MAX_LEVEL, Compression
 from wavelift.blocks.errors import BlockError, MapError
+from wavelift.blocks.plan import Intervals
 from wavelift.blocks.rate import InvalidRate, parse_rate
 from wavelift.blocks.throttle import Flow, Throttle
 from wavelift.cli.copystate import CopyState, StateUnusable, Subject, kept, passing
@@ -138,6 +139,10 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
             if args.verify is not None:
                 watch.step("verifying")
                 wrong = target.differing(DISK, generation, holds, args.verify, watch)
+                if wrong and args.verify != "full":
+                    # Where there is one damaged block there may be others that were not drawn.
+                    watch.display.note("the sample is not right: all of the target is read back")
+                    wrong = list(Intervals([*wrong, *target.differing(DISK, generation, holds, "full", watch)]))
             state.ended(generation, DISK, wrong, target.id, target.modified)
             summary = Summary(args, result, watch.read_bytes, holds, wrong, time.monotonic() - began)
     watch.display.result(summary.fields(), summary.text())

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,9 +120,7 @@ class GatewayTarget:
     def differing(self, disk: str, generation: int, found: DiskMap, how: str, watch: Watch) -> Ranges:
         """What the gateway reads back, all of it or a sample, that is not what the map says."""
         if how == "sample":
-            # One sample of a generation, so that a copy that was cut short here finds its job again.
-            seed = int.from_bytes(found.root[:8], "little") ^ generation
-            sample = draw(found, DATA, ZEROES, seed, check=watch.check)
+            sample = draw(found, DATA, ZEROES, secrets.randbits(64), check=watch.check)
             blocks = [(offset, digest.hex()) for offset, digest in sample.blocks]
             (read,) = self._job("sample", disk, generation, found, watch, {"blocks": blocks})
             return [(each["offset"], each["offset"] + each["length"]) for each in read["differing"]]
@@ -140,7 +139,8 @@ class GatewayTarget:
 
         wanted = {"disk": disk, "volume": self._volume, "size": found.size, **more}
         spec = {"kind": kind, "migration": self.migration, "generation": generation, "disks": [wanted]}
-        key = f"{self.migration}/{generation}/{kind}-{disk}"
+        # A job of an earlier copy may have its answer already, and it speaks of what the volume held then.
+        key = f"{self.migration}/{generation}/{kind}-{disk}-{secrets.token_hex(8)}"
         with ServiceClient(self._url, self._tokens["control"], self._fingerprint) as client:
             job = client.submit(key, spec)
             while not job.state.final:

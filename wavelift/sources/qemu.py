@@ -74,6 +74,8 @@ class QemuGuest:
             qmp = Qmp(self.monitor)
             try:
                 require_survival(qmp)
+                # A reader that was killed may have left its filter where the disk is looked for.
+                sweep(qmp)
                 return find_disk(qmp, name)
             finally:
                 qmp.close()
@@ -92,6 +94,7 @@ class QemuGuest:
         with self._lock:
             qmp = Qmp(self.monitor)
             try:
+                sweep(qmp)
                 _keep_only(qmp, find_disk(qmp, name), migration, set())
             finally:
                 qmp.close()
