@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from wavelift.service.errors import InvalidRequest
+from wavelift.service.gate import Gate, Watched, allow_many_files
 from wavelift.service.tls import Identity
 
 log = logging.getLogger(__name__)
@@ -22,13 +23,19 @@ MIN_SECRET_BYTES = 16
 
 
 def listen(address: str) -> socket.socket:
-    """A listening socket for HOST:PORT (port 0 picks a free one). Raises `InvalidRequest`, OSError."""
+    """A listening socket for HOST:PORT (port 0 picks a free one). Raises `InvalidRequest`."""
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit():
+    if not separator or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise InvalidRequest(f"{address!r} is not HOST:PORT.", "Write for example 127.0.0.1:8443.")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server = socket.create_server((host, int(port)), family=family, backlog=256)
+    try:
+        server = socket.create_server((host, int(port)), family=family, backlog=256)
+    except OSError as error:
+        raise InvalidRequest(
+            f"It is not possible to listen at {address}: {error.strerror}.",
+            "Name an address of this machine (0.0.0.0: all of them) and a port that is free (0: any).",
+        ) from None
     # Inherited by accepted connections: small answers must not wait for Nagle's algorithm.
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return server
@@ -48,6 +55,8 @@ def read_secret(path: Path) -> str:
         raise InvalidRequest(
             f"The secret file {path} cannot be read: {error.strerror}.", "Create it with mode 600."
         ) from None
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"The secret in {path} is not text.", "Make one: `openssl rand -hex 32`.") from None
     if len(secret.encode()) < MIN_SECRET_BYTES:
         raise InvalidRequest(
             f"The secret in {path} has fewer than {MIN_SECRET_BYTES} bytes.",
@@ -77,7 +86,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(app: FastAPI, identity: Identity | None) -> uvicorn.Server:
+def make_server(app: ASGIApp, identity: Identity | None) -> uvicorn.Server:
     """A server that speaks TLS as `identity`; with None it does not."""
     config = uvicorn.Config(
         app,
@@ -97,20 +106,22 @@ def make_server(app: FastAPI, identity: Identity | None) -> uvicorn.Server:
 
 
 def serve(
-    service: str, app: FastAPI, server: socket.socket, stop: Callable[[], None], identity: Identity | None
+    service: str, app: ASGIApp, server: socket.socket, stop: Callable[[], None], identity: Identity | None
 ) -> int:
     """Serve until SIGTERM or SIGINT, then call `stop`. Returns the exit status."""
     if identity is None:
         log.warning("PLAINTEXT: whoever can read this network can read the disks and the tokens sent over it")
-    running = make_server(app, identity)
+    allow_many_files()
+    gate = Gate(server)
+    running = make_server(Watched(app, gate), identity)
     # It puts back what it finds here and raises the signal once more: by default that would end the process before
     # `stop`. Its own handler also keeps a signal that comes before it runs.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, running.handle_exit)
-    line = {"service": service, "url": url_of(server, identity)}
+    line = {"service": service, "url": url_of(gate, identity)}
     print(json.dumps(line if identity is None else {**line, "fingerprint": identity.fingerprint}), flush=True)
     try:
-        running.run(sockets=[server])
+        running.run(sockets=[gate])
     finally:
         stop()
     return 0
