@@ -9,7 +9,7 @@ from typing import Any
 from wavelift.agent.doubts import doubted
 from wavelift.agent.journal import acknowledged
 from wavelift.agent.state import MigrationState
-from wavelift.agent.tracker import clean, clear, disproof, still_there
+from wavelift.agent.tracker import clean, disproof, keep_only, still_there
 from wavelift.blocks.attempts import first_sequence
 from wavelift.blocks.blockmap import DiskMap, WorkTable
 from wavelift.blocks.errors import MapError
@@ -71,6 +71,7 @@ class BaseChoice:
             about["notes"] = begun["notes"]
             # What was done under these very tokens stands, and nothing tells now what it took over.
             self.tracked = dict.fromkeys(self._volumes, False)
+            self._drop_the_rest()
         elif begun is not None and begun["disks"] == about["disks"] and (kept := self._still_there(begun, usable)):
             self.notes.append("the source moved on since this generation was begun: what was written is sent again")
             self.unsure = True
@@ -153,10 +154,14 @@ class BaseChoice:
             with closing(WorkTable(self._state.table(self._generation, disk), source.size)) as table:
                 if disproof(source, clean(kept[-1], source.size), table.table, self._check) is not None:
                     return None
-                for start, end in tally.done:
-                    for stale, stop in kept[-1].missing(start, end):
-                        clear(table, stale, stop)
+                keep_only(table, kept[-1])
         return kept
+
+    def _drop_the_rest(self) -> None:
+        tallies = acknowledged(self._state.journal(self._generation), len(self._sources))
+        for disk, source, tally in zip(self._volumes, self._sources, tallies, strict=True):
+            with closing(WorkTable(self._state.table(self._generation, disk), source.size)) as table:
+                keep_only(table, tally.done)
 
     def _restart(self) -> None:
         self.fresh = True

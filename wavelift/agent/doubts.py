@@ -21,8 +21,26 @@ class DoubtedMap(DiskMap):
 
     doubts: Sequence[tuple[int, int]] = ()
 
+    def segment(self, number: int) -> bytes:
+        return UNKNOWN_DIGEST if any(self._within(number)) else super().segment(number)
+
     def table(self, number: int) -> bytes:
-        table = bytearray(super().table(number))
+        table = bytearray(self._plain.table(number))
+        base = number * SEGMENT
+        for start, end in self._within(number):
+            first, count = (start - base) // BLOCK, blocks_of(end - start)
+            table[first * DIGEST : (first + count) * DIGEST] = UNKNOWN_DIGEST * count
+        return bytes(table)
+
+    def digests(self, first: int, count: int) -> bytes:
+        return self._plain.digests(first, count)
+
+    @property
+    def _plain(self) -> DiskMap:
+        return DiskMap(self.disk, self.size, self.segments, self.folder)
+
+    def _within(self, number: int) -> Iterator[tuple[int, int]]:
+        """The parts of the doubts that lie in a segment."""
         base = number * SEGMENT
         stop = min(self.size, base + SEGMENT)
         for start, end in self.doubts[max(0, bisect.bisect_left(self.doubts, (base, 0)) - 1) :]:
@@ -30,9 +48,7 @@ class DoubtedMap(DiskMap):
                 break
             start, end = max(start, base), min(end, stop)
             if start < end:
-                first, count = (start - base) // BLOCK, blocks_of(end - start)
-                table[first * DIGEST : (first + count) * DIGEST] = UNKNOWN_DIGEST * count
-        return bytes(table)
+                yield start, end
 
 
 def doubted(base: DiskMap | None, doubts: Sequence[tuple[int, int]]) -> DiskMap | None:

@@ -66,10 +66,12 @@ def replicate(state: Path, order: Order, watch: Watch) -> dict[str, Any]:
     """Roots, sizes and counts of what the volumes hold now, to be verified there and then committed in the state.
 
     Goes on where a former attempt ended, if the sources' moments are the same. Raises `BlockError` and its kinds,
-    `WaveliftError` (`source_changed`), `SourceUnstable`, OSError.
+    `WaveliftError` (`source_changed`), `Conflict` for a generation not above the committed one, `SourceUnstable`,
+    OSError.
     """
     with ExitStack() as stack:
         watch.step("opening")
+        MigrationState(state, order.migration).require_later(order.generation)
         replication = _Replication(state, order, watch)
         return replication.run(
             open_all(stack, [(target.source, replication.since(target.disk)) for target in order.targets]), stack

@@ -12,7 +12,7 @@ from typing import Any
 from wavelift.agent.journal import encode_line, read_lines
 from wavelift.blocks.blockmap import MapStore, write_durably
 from wavelift.blocks.plan import Intervals
-from wavelift.service.errors import NotFound
+from wavelift.service.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,17 @@ class MigrationState:
         found = sorted(int(path.parent.name) for path in self.folder.glob("work/*/journal"))
         # A commit cut short may have left the work of its own generation.
         return [number for number in found if committed is None or number != committed.generation]
+
+    def require_later(self, generation: int) -> None:
+        """Raises `Conflict` unless the generation comes after the committed one: the volumes would hold parts of
+        another content under its number, and nobody would know."""
+        committed = self.committed()
+        if committed is not None and generation <= committed.generation:
+            raise Conflict(
+                f"Generation {committed.generation} of {self.migration!r} is committed: {generation} cannot be "
+                "replicated any more.",
+                f"Replicate generation {committed.generation + 1}.",
+            )
 
     def unfinished(self, generation: int) -> None:
         """Called before volumes are written to: what an earlier attempt ended with is what they hold no longer."""

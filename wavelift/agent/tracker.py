@@ -90,10 +90,10 @@ def take_over(table: WorkTable, base: DiskMap, kept: Intervals, check: Callable[
                 table.write(start, found[(start - first) // BLOCK * DIGEST : -(-(end - first) // BLOCK) * DIGEST])
 
 
-def clear(table: WorkTable, start: int, end: int) -> None:
-    """No digests for these bytes, as for zeroes: what is zero there later names none."""
-    for at in range(start, end, SEGMENT):
-        table.write(at, bytes(blocks_of(min(SEGMENT, end - at)) * DIGEST))
+def keep_only(table: WorkTable, kept: Intervals) -> None:
+    """Drop all other digests, of whatever attempt and of a base it took over: what is zero there now names none."""
+    for start, end in kept.missing(0, table.size):
+        table.clear(start, end)
 
 
 def still_there(written: Iterable[Extent], done: Intervals) -> Intervals:
@@ -133,5 +133,5 @@ def noting_zeroes(work: Iterable[Range], table: WorkTable) -> Iterator[Range]:
     """The same ranges; the copy names no digests for zeroes, so the base's are overwritten here."""
     for item in work:
         if item.zero:
-            clear(table, item.start, item.end)
+            table.clear(item.start, item.end)
         yield item
