@@ -18,7 +18,7 @@ from wavelift.agent.state import MigrationState
 from wavelift.blocks.digest import BLOCK
 from wavelift.cli import copy, sample
 
-SIZE = 64 * MIB
+SIZE = 16 * MIB
 # So slow that it does not come to its end by itself.
 SLOW = ("copy", "--limit", "1M")
 
@@ -85,7 +85,7 @@ def test_on_a_terminal_one_line_is_drawn_again(shell: Shell, disk: Path) -> None
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     os.close(reading)
-    assert drawn.count(b"\n") == 0 and b"of 64.0 MiB" in drawn and drawn.count(b"\r") >= 3
+    assert drawn.count(b"\n") == 0 and b"of 16.0 MiB" in drawn and drawn.count(b"\r") >= 3
 
 
 def corrupting(monkeypatch: pytest.MonkeyPatch, target: Path, places: list[int]) -> None:
