@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import tempfile
@@ -105,10 +106,14 @@ def test_an_image_that_a_machine_uses_is_refused(shell: Shell, disk: Path) -> No
             time.sleep(0.02)
         error = shell.json("copy", "--overwrite", "disk.raw", "busy.raw", status=2)
         assert error["code"] == "target_refused" and "in use" in error["message"]
+        # Whoever reads it can not know for how long it stays as it is.
+        done = shell.run("copy", "busy.raw", "read.raw")
+        assert "changing while read" in done.stdout and "in use by another program" in done.stderr
     finally:
         server.terminate()
         server.wait()
     assert target.read_bytes()[:MIB] == b"o" * MIB
+    assert shell.json("copy", "busy.raw", "again.raw")["consistency"] == "offline"
     shell.json("copy", "--overwrite", "disk.raw", "busy.raw")
 
 
@@ -145,6 +150,22 @@ def test_what_wrote_between_a_failure_and_its_repetition_is_noticed(
         shell.json("copy", "--since", "kept", "disk.raw", "copy.raw", status=2)
     write(shell.folder / "copy.raw", {MIB: b"x", 5 * MIB: b"y", 9 * MIB: b"z"})
     shell.json("copy", "--since", "kept", "disk.raw", "copy.raw")
+    assert same(disk, shell.folder / "copy.raw")
+
+
+def test_a_source_whose_time_of_writing_was_set_back_is_another(
+    shell: Shell, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "no luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wavelift.agent.replication._Replication._finish", fail)
+        shell.json("copy", "--state", "kept", "disk.raw", "copy.raw", status=2)
+    before = disk.stat()
+    write(disk, {MIB: noise(BLOCK, 9)})
+    os.utime(disk, ns=(before.st_atime_ns, before.st_mtime_ns))
+    shell.json("copy", "--state", "kept", "disk.raw", "copy.raw")
     assert same(disk, shell.folder / "copy.raw")
 
 

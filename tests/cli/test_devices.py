@@ -29,7 +29,7 @@ def attach() -> Iterator[Attach]:
         return Path(devices[-1])
 
     yield attach_one
-    for device in devices:
+    for device in reversed(devices):
         subprocess.run(["partx", "--delete", device], capture_output=True, check=False)
         subprocess.run(["losetup", "-d", device], check=True)
 
@@ -93,3 +93,8 @@ def test_what_a_disk_lies_on_or_under_is_no_target_for_it(shell: Shell, attach: 
     shell.image("disk.raw", SIZE, {0: noise(MIB)})
     error = shell.json("copy", "--overwrite", "disk.raw", back, status=2)
     assert error["code"] == "target_refused" and str(whole) in error["message"]
+    # As a source it may change by that device, and a device is in use by one that is on it.
+    assert shell.json("copy", f"raw:{back}", "read.raw")["consistency"] == "changing while read"
+    upper = attach(whole)
+    error = shell.json("copy", "--overwrite", "disk.raw", whole, status=2)
+    assert error["code"] == "target_refused" and str(upper) in error["message"]

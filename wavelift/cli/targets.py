@@ -26,10 +26,11 @@ from wavelift.blocks.throttle import Flow
 from wavelift.cli import sample
 from wavelift.cli.copystate import Modified
 from wavelift.cli.footing import Attempt, Ranges, unlike
-from wavelift.cli.overlap import loops_on, overlap
+from wavelift.cli.overlap import overlap
 from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
+from wavelift.sources.in_use import loops_on
 
 _FS_IOC_GETVERSION = 0x80087601
 _NO_GENERATION = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -163,8 +164,9 @@ class LocalTarget:
             fd = self._open()
             stack.callback(os.close, fd)
             mode = os.fstat(fd).st_mode
+            self._refuse_loops()
             if stat.S_ISREG(mode):
-                self._hold_file(fd)
+                self._lock(fd)
             elif not stat.S_ISBLK(mode):
                 raise TargetRefused(
                     f"{self.path} is neither a regular file nor a block device.", "Name a file, a disk or a volume."
@@ -239,12 +241,14 @@ class LocalTarget:
         if folder.is_relative_to("/dev") and not folder.is_relative_to("/dev/shm"):
             raise TargetRefused(f"There is no device {self.path}.", "Check its name (lsblk lists those there are).")
 
-    def _hold_file(self, fd: int) -> None:
+    def _refuse_loops(self) -> None:
         loops = loops_on(self.path)
         if loops:
             raise TargetRefused(
                 f"The target {self.path} is in use as {', '.join(loops)}.", "Name that device, or detach it first."
             )
+
+    def _lock(self, fd: int) -> None:
         try:
             # The kind of lock that QEMU takes on its images: finds a machine that has this file, keeps others off it.
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))

@@ -15,6 +15,7 @@ from pathlib import Path
 from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, Extent
+from wavelift.sources.in_use import writer
 
 
 class ImageSource:
@@ -34,9 +35,10 @@ class ImageSource:
 
 
 class ImagePointInTime:
-    """The caller sees to it that nothing writes meanwhile; `token` changes when something did."""
+    """The caller sees to it that nothing writes meanwhile; `token` changes when something did. Who is known to be able
+    to write is named in `notes`."""
 
-    consistency = Consistency.OFFLINE
+    tracked = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,11 +52,22 @@ class ImagePointInTime:
             os.close(self._fd)
             raise
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self.notes: list[str] = []
+        self._moving = False
+        if self.consistency is Consistency.MOVING:
+            self.notes.append(f"{path} is in use by {writer(self._fd, path)}: it may change while it is read")
+
+    @property
+    def consistency(self) -> Consistency:
+        """Moving once anybody was found who may write."""
+        self._moving = self._moving or writer(self._fd, self._path) is not None
+        return Consistency.MOVING if self._moving else Consistency.OFFLINE
 
     @property
     def token(self) -> str:
         info = os.fstat(self._fd)
-        return f"{info.st_dev}:{info.st_ino}:{self.size}:{info.st_mtime_ns}"
+        # The time of writing can be set back, that of the last change to the inode can not.
+        return f"{info.st_dev}:{info.st_ino}:{self.size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
 
     def extents(self) -> Iterator[Extent]:
         at = 0

@@ -68,7 +68,7 @@ class Qcow2PointInTime:
     @property
     def token(self) -> str:
         info = self._path.stat()
-        return f"qcow2:{info.st_dev}:{info.st_ino}:{self.size}:{info.st_mtime_ns}"
+        return f"qcow2:{info.st_dev}:{info.st_ino}:{self.size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
 
     def extents(self) -> Iterator[Extent]:
         return self._nbd.extents()
