@@ -27,6 +27,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def window(begin: int | str, end: int | str, limit: int | None, *days: str) -> Window:
+    begin, end = (f"{at // 60:02}:{at % 60:02}" if isinstance(at, int) else at for at in (begin, end))
     return Window.model_validate({"from": begin, "to": end, "limit": limit, "days": days or DAYS})
 
 
@@ -121,7 +122,7 @@ def test_the_short_form_and_what_yaml_makes_of_a_time_of_day() -> None:
     assert Holder.model_validate({"bandwidth": "400mbit"}).bandwidth == Bandwidth(limit=50_000_000)
     assert Holder.model_validate({"bandwidth": 64_000}).bandwidth == Bandwidth(limit=64_000)
     # 22:00 without quotes is 1320 in YAML 1.1.
-    assert window(1320, "24:00", 0) == window("22:00", 1440, "0")  # type: ignore[arg-type]
+    assert Window.model_validate({"from": 1320, "to": 1440, "limit": 0}) == window("22:00", "24:00", 0)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,8 @@ def test_the_short_form_and_what_yaml_makes_of_a_time_of_day() -> None:
         (500, ("bandwidth", "limit"), "at least 1000"),
         (True, ("bandwidth",), "dictionary"),
         ({"timezone": "Mars/Base"}, ("bandwidth", "timezone"), "time zone"),
+        ({"windows": [{"from": 8, "to": 1080, "limit": 0}]}, ("bandwidth", "windows", 0, "from"), "time of day"),
+        ({"windows": [{"from": 480, "to": 18, "limit": 0}]}, ("bandwidth", "windows", 0, "to"), "time of day"),
         ({"windows": [{"from": "8", "to": "09:00", "limit": 0}]}, ("bandwidth", "windows", 0, "from"), "time of day"),
         ({"windows": [{"from": "08:00", "to": "24:01", "limit": 0}]}, ("bandwidth", "windows", 0, "to"), "time of day"),
         ({"windows": [{"from": "08:00", "to": "09:00"}]}, ("bandwidth", "windows", 0, "limit"), "required"),

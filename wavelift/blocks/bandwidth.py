@@ -29,8 +29,9 @@ def _limit(value: Any) -> Any:
 
 
 def _minute(value: Any) -> int:
-    # YAML 1.1 reads an unquoted 22:00 as sixties: 1320, which happens to be the minutes.
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MINUTES:
+    # YAML 1.1 reads an unquoted 22:00 as sixties: 1320, which happens to be the minutes. What is less than an hour
+    # comes from a bare 8 instead, and would mean 00:08.
+    if isinstance(value, int) and not isinstance(value, bool) and 60 <= value <= MINUTES:
         return value
     found = _CLOCK.match(value) if isinstance(value, str) else None
     if value == "24:00":
