@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from tests.service.test_service import SECRET, Harness
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.errors import WrongGateway
 from wavelift.blocks.sink import open_sink
-from wavelift.pinning import pin_of, read_fingerprint
+from wavelift.pinning import pin_of, pinned_context, read_fingerprint
 from wavelift.service.client import AsyncServiceClient, ServiceClient, ServiceUnreachable, WrongFingerprint
 from wavelift.service.errors import InvalidRequest
+from wavelift.service.rest import build_app, shared_secret
+from wavelift.service.server import listen, make_server, url_of
 from wavelift.service.tls import FILE, BadIdentity, derive_identity, service_identity
 
 PINNED = "7" * 64
@@ -194,6 +198,61 @@ def _another_key(pem: bytes) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return private + x509.load_pem_x509_certificate(pem).public_bytes(Encoding.PEM)
+
+
+def test_of_starts_at_once_all_have_one_identity_and_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noting(fd: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    for number in range(5):
+        state = tmp_path / str(number)
+        state.mkdir()
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(service_identity, [state] * 4))
+        assert len(set(found)) == 1
+        assert [each.name for each in state.iterdir()] == [FILE] and str(state) in synced
+
+
+def test_certificate_and_fingerprint_stay_those_of_one_file(harness: Harness, tmp_path: Path) -> None:
+    kept = service_identity(tmp_path)
+    (tmp_path / FILE).write_bytes(derive_identity(b"z" * 32)[0])
+    listener = socket.create_server(("127.0.0.1", 0))
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with kept.context().wrap_socket(peer, server_side=True) as secured:
+            heard.append(secured.recv(10))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with (
+        listener,
+        socket.create_connection(listener.getsockname(), timeout=10) as peer,
+        pinned_context(kept.fingerprint).wrap_socket(peer) as secured,
+    ):
+        secured.sendall(b"x")
+        thread.join(10)
+    assert heard == [b"x"]
+
+
+def test_https_to_a_service_without_tls_says_so(harness: Harness) -> None:
+    listener = listen("127.0.0.1:0")
+    server = make_server(build_app("test", harness.runner, shared_secret(SECRET)), None)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    with pytest.raises(ServiceUnreachable) as caught:
+        ServiceClient(url_of(listener, None).replace("http", "https"), SECRET, PINNED).health()
+    server.should_exit = True
+    thread.join(10)
+    assert "speaks no TLS" in caught.value.remedy and "--plaintext" in caught.value.remedy
 
 
 @pytest.mark.parametrize("damage", [_shorter, _another_key, lambda _: b"", lambda _: b"\xff" * 700])

@@ -17,6 +17,8 @@ from wavelift.service.jobs import JobStatus
 DEFAULT_TIMEOUT = 30.0
 # Cancelling returns once nothing more is written, which may take as long as a slow pack.
 CANCEL_TIMEOUT = 180.0
+# What a handshake with one that speaks no TLS ends with; the second in newer libraries.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 
 
 class ServiceUnreachable(WaveliftError):
@@ -28,12 +30,15 @@ class ServiceUnreachable(WaveliftError):
     def __init__(self, url: str, cause: str) -> None:
         self.url = url
         self.cause = cause
-        plain = url.startswith("http://")
-        super().__init__(
-            f"{url} cannot be reached: {cause}.",
-            "Check that the service runs and can be reached from here."
-            + (" Unless it was started with --plaintext, it takes https only." if plain else ""),
-        )
+        remedy = "Check that the service runs and can be reached from here."
+        if url.lower().startswith("http://"):
+            remedy += " Unless it was started with --plaintext, it takes https only."
+        elif any(each in cause for each in _NO_TLS):
+            remedy = (
+                "What answers there speaks no TLS. Start the service without --plaintext; or, where the link itself "
+                "is encrypted, write http and leave the fingerprint out."
+            )
+        super().__init__(f"{url} cannot be reached: {cause}.", remedy)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.cause)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import ssl
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -33,14 +35,15 @@ class BadIdentity(WaveliftError):
 
 @dataclass(frozen=True)
 class Identity:
-    """`file` holds key and certificate; `fingerprint` is what clients pin."""
+    """`pem` is what `file` held, key and certificate; `fingerprint` is what clients pin."""
 
     file: Path
+    pem: bytes = field(repr=False)
     fingerprint: str
 
     def context(self) -> ssl.SSLContext:
         """For a server."""
-        return _context(self.file)
+        return _context(self.pem)
 
 
 def service_identity(state: Path) -> Identity:
@@ -49,17 +52,20 @@ def service_identity(state: Path) -> Identity:
     if not file.exists():
         pem, _ = derive_identity(secrets.token_bytes(32))
         _write(file, pem)
-    if file.stat().st_mode & 0o077:
-        raise BadIdentity(f"{file} holds a private key and may be read by others.", f"Run `chmod 600 {file}`.")
+    with file.open("rb") as kept:
+        if os.fstat(kept.fileno()).st_mode & 0o077:
+            raise BadIdentity(f"{file} holds a private key and may be read by others.", f"Run `chmod 600 {file}`.")
+        # Once: what is shown and what is said of it are never of two files.
+        pem = kept.read()
     try:
-        _context(file)
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        _context(pem)
+        certificate = x509.load_pem_x509_certificate(pem)
     except (ssl.SSLError, ValueError) as error:
         raise BadIdentity(
             f"{file} holds no key with its certificate: {error}.",
             "Restore it, or remove it and start again: a new one is made, and clients must be given its fingerprint.",
         ) from None
-    return Identity(file, fingerprint_of(certificate.public_bytes(Encoding.DER)))
+    return Identity(file, pem, fingerprint_of(certificate.public_bytes(Encoding.DER)))
 
 
 def derive_identity(secret: bytes) -> tuple[bytes, str]:
@@ -88,14 +94,26 @@ def derive_identity(secret: bytes) -> tuple[bytes, str]:
     return pem, fingerprint_of(certificate.public_bytes(Encoding.DER))
 
 
-def _context(file: Path) -> ssl.SSLContext:
+def _context(pem: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # Connections are long and few; a ticket nobody uses would only be one more thing to keep secret.
     context.num_tickets = 0
     # With an empty password a key that is locked is an error, not a question at the terminal.
-    context.load_cert_chain(file, password="")
+    with _in_memory(pem) as file:
+        context.load_cert_chain(file, password="")
     return context
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A path to it, for a library that takes nothing else; on no disk."""
+    fd = os.memfd_create("identity")
+    try:
+        os.write(fd, content)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _write(file: Path, pem: bytes) -> None:
@@ -104,4 +122,15 @@ def _write(file: Path, pem: bytes) -> None:
         out.write(pem)
         out.flush()
         os.fsync(out.fileno())
-    partial.rename(file)
+    try:
+        # Of two that start at once the first names it, and the other one uses that.
+        os.link(partial, file)
+    except FileExistsError:
+        return
+    finally:
+        partial.unlink()
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
