@@ -10,9 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.agent.conftest import Stack
+from tests.agent.conftest import KEY as AGENT_KEY
+from tests.agent.conftest import MIGRATION, Stack
 from tests.gateway import test_gateway
-from tests.gateway.test_gateway import Gateway, Prepare
+from tests.gateway.test_gateway import Gateway, Prepare, make_pack
+from wavelift.blocks.digest import BLOCK
+from wavelift.gateway.app import PackAnswer
+from wavelift.service import tokens
 from wavelift.service.jobs import JobState
 
 MIB = 1 << 20
@@ -34,15 +38,34 @@ def ceiling() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_DATA, (former, most))
 
 
-def test_a_gateway_stands_back_and_has_a_ceiling(tmp_path: Path) -> None:
+def test_a_gateway_stands_back_and_tells_nobody_of_others(tmp_path: Path) -> None:
     stack = Stack(tmp_path).start()
     try:
         process = psutil.Process(stack.gateway.process.pid)
         found = process.ionice()
         assert (process.nice(), int(found.ioclass), int(found.value)) == (max(10, os.nice(0)), 2, 7)
         assert process.rlimit(psutil.RLIMIT_DATA)[0] == 4096 * MIB
+        _only_jobs_of_its_own_are_told(stack)
     finally:
         stack.stop()
+
+
+def test_a_pack_is_answered_as_the_document_says(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    try:
+        status, receipt = gateway.put(make_pack(b"x" * BLOCK))
+    finally:
+        gateway.close()
+    assert status == 200 and PackAnswer.model_validate(receipt).model_dump() == receipt
+
+
+def _only_jobs_of_its_own_are_told(stack: Stack) -> None:
+    spec = {"kind": "prepare", "migration": MIGRATION, "generation": 1, "disks": [{"disk": "sda", "volume": "none"}]}
+    other = tokens.issue(AGENT_KEY, migration="other", scope="control", lifetime=60)
+    with stack.gateway_client as client, stack.client_of_gateway(other) as stranger:
+        client.submit(f"{MIGRATION}/1/prepare", spec)
+        assert [job.key for job in client.jobs()] == [f"{MIGRATION}/1/prepare"]
+        assert stranger.jobs() == []
 
 
 @pytest.mark.usefixtures("ceiling")

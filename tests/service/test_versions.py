@@ -17,11 +17,18 @@ from wavelift.blocks.handshake import FormatMismatch, readable
 from wavelift.blocks.sink import open_sink
 from wavelift.service.client import ServiceClient, ServiceError
 from wavelift.service.jobs import JobStore
-from wavelift.service.rest import build_app, shared_secret
+from wavelift.service.rest import Health, build_app, shared_secret
 from wavelift.service.runner import JobRunner
 from wavelift.service.server import listen, make_server, url_of
 from wavelift.service.tls import service_identity
 from wavelift.service.versions import API, OLDEST_API, VersionMismatch
+
+
+class AnyHealth(Health):
+    """Of a service of any version."""
+
+    api: Any
+    oldest_api: Any
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def speaking(client: ServiceClient, api: str) -> ServiceClient:
 def service_saying(folder: Path, health: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """URL and fingerprint of a service whose health says that."""
     store, identity, server = JobStore(folder / "jobs.db"), service_identity(folder), listen("127.0.0.1:0")
-    app = build_app("gateway", JobRunner(store, []), shared_secret(SECRET), health=lambda: health)
+    app = build_app("gateway", JobRunner(store, []), shared_secret(SECRET), health=lambda: health, answer=AnyHealth)
     running = make_server(app, identity)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [server]}, daemon=True)
     thread.start()

@@ -66,7 +66,7 @@ def make_runner(
         JobKind("replicate", ReplicateSpec, replicator.run),
         JobKind("repair", RepairSpec, Repairer(state, replicator).run),
     ]
-    return JobRunner(JobStore(state / "jobs.db"), kinds)
+    return JobRunner(JobStore(state / "jobs.db"), kinds, moves=("read", "wire", "written"))
 
 
 def make_app(

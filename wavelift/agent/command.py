@@ -21,6 +21,8 @@ from wavelift.sources.choose import Guests, source_for
 from wavelift.sources.together import recover_all
 
 MEMORY_MIB = 1024
+# More than fill any link; a gateway takes 256 of all its senders.
+MAX_CONNECTIONS = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID=SOURCE",
         help="image, device, nbd://... or qmp:SOCKET?node=NODE[&agent=SOCKET] to offer (repeatable)",
     )
-    parser.add_argument("--connections", type=int, default=6, metavar="N", help="to the gateway, per job")
+    parser.add_argument("--connections", type=connections, default=6, metavar="N", help="to the gateway, per job")
     add_plaintext(parser)
     add_limits(parser, MEMORY_MIB)
     add_log_format(parser)
     add_metrics_token(parser)
+
+
+def connections(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= MAX_CONNECTIONS:
+        raise argparse.ArgumentTypeError(f"{value} is not in 1 to {MAX_CONNECTIONS}")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:

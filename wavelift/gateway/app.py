@@ -21,13 +21,25 @@ from wavelift.gateway.sampled import SampleSpec, read_sample
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import ForbiddenRequest, NotFound
 from wavelift.service.jobs import JobStore
-from wavelift.service.rest import bearer, build_app
+from wavelift.service.rest import Health, bearer, build_app
 from wavelift.service.runner import JobKind, JobRunner
 from wavelift.service.tokens import Claims, verify
 
 BINARY = "application/octet-stream"
 BINARY_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+AT_DATA_PORT = {
+    "servers": [
+        {
+            "url": "https://{host}:{data_port}",
+            "description": "`data_port` is in the answer of GET /v1/health; the certificate is the same",
+            "variables": {"host": {"default": "gateway"}, "data_port": {"default": "443"}},
+        }
+    ],
+    "requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}},
 }
 
 
@@ -38,6 +50,23 @@ class TakenAnswer(BaseModel):
     migration: str
     generation: int
     mark: str
+
+
+class GatewayHealth(Health):
+    """Packs are taken at `data_port` of the same host. `packs`: `versions` and `codecs` of them that are read here."""
+
+    data_port: int
+    packs_received: int
+    packs: dict[str, list[int | str]]
+
+
+class PackAnswer(BaseModel):
+    """The pack is durable: `bytes` of the volume in `blocks`; it had `wire_bytes`, and took `busy_seconds` of work."""
+
+    blocks: int
+    bytes: int
+    wire_bytes: int
+    busy_seconds: float
 
 
 class VolumeAnswer(BaseModel):
@@ -55,7 +84,7 @@ def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks) -> JobRunne
         JobKind("sample", SampleSpec, partial(read_sample, volumes)),
         JobKind("prepare", PrepareSpec, jobs.prepare),
     ]
-    return JobRunner(JobStore(state / "jobs.db"), kinds)
+    return JobRunner(JobStore(state / "jobs.db"), kinds, moves=("verified",))
 
 
 def admit(claims: Claims, key: str, spec: Mapping[str, Any] | None) -> None:
@@ -85,7 +114,7 @@ def make_app(
     def health() -> dict[str, Any]:
         return {"data_port": data.port, "packs_received": data.packs_received, "packs": readable()}
 
-    app = build_app("gateway", runner, control, admit, health, lambda: figures(data, limits), scraper)
+    app = build_app("gateway", runner, control, admit, health, GatewayHealth, lambda: figures(data, limits), scraper)
 
     @app.get("/v1/volumes", summary="The volumes attached", dependencies=[Depends(bearer(control))])
     def attached() -> list[VolumeAnswer]:
@@ -141,9 +170,16 @@ def make_app(
 
     @app.put(
         "/v1/volumes/{volume}/generations/{generation}/packs/{sequence}",
-        summary="Refused here: packs are for the data port",
+        summary="Take a pack: at the data port; refused at any other",
+        responses={200: {"model": PackAnswer}},
+        openapi_extra=AT_DATA_PORT,
     )
     def elsewhere(volume: str, generation: int, sequence: int) -> None:
+        """With a write token of the volume. The body is one pack as in docs/format.md, with its Content-Length.
+
+        The same pack again does no harm. 503 `volume_busy`: later; 409 with `missing`: those ranges are to be sent as
+        data, as what they were to be copied from is not there.
+        """
         raise ForbiddenRequest(
             f"Packs are not taken here but at port {data.port}.", "Ask GET /v1/health for `data_port`."
         )

@@ -64,6 +64,13 @@ class TooLarge(WaveliftError):
     status = 413
 
 
+class NotServing(WaveliftError):
+    """The service runs and can do nothing of what it is for."""
+
+    default_code = "not_serving"
+    status = 503
+
+
 def explain(error: BaseException) -> tuple[str, str, str]:
     """(code, message, remedy) of any error; an unforeseen one is `internal` and names its type."""
     if isinstance(error, Explained):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from wavelift.service.errors import Conflict, NotFound
+from wavelift.service.errors import Conflict, NotFound, NotServing
 from wavelift.service.events import EventKind, EventLog, JobEvent
 
 
@@ -66,11 +67,11 @@ class Progress(BaseModel):
 
 
 class Moved:
-    """What the jobs of this process have moved since it began, in bytes."""
+    """What the jobs of this process have moved since it began, in bytes; `kinds` are what they can move at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Sequence[str]) -> None:
         self._lock = threading.Lock()
-        self._totals = dict.fromkeys(("read", "wire", "written", "verified"), 0)
+        self._totals = dict.fromkeys(kinds, 0)
 
     def add(self, before: Progress, now: Progress) -> None:
         with self._lock:
@@ -135,11 +136,13 @@ class JobStore:
         path.touch(mode=0o600)
         path.chmod(0o600)
         self._lock = threading.RLock()
+        self._path = path
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(_SCHEMA)
         self._events = EventLog(self._db)
+        self._file = path.stat().st_ino
 
     @contextmanager
     def _change(self) -> Iterator[None]:
@@ -156,6 +159,17 @@ class JobStore:
     def events(self, after: int, limit: int, key: str | None) -> list[JobEvent]:
         with self._lock:
             return self._events.after(after, limit, key)
+
+    def check(self) -> None:
+        """Raises `NotServing` when what is stored would be lost, or cannot be: SQLite does not see its file go."""
+        try:
+            there = self._path.stat().st_ino == self._file
+        except OSError:
+            there = False
+        if not there:
+            raise NotServing("The file of the jobs is gone from the state folder.", "Restore the folder and restart.")
+        if not os.access(self._path, os.W_OK):
+            raise NotServing("The file of the jobs cannot be written to.", "Make the state folder writable.")
 
     def close(self) -> None:
         with self._lock:

@@ -30,13 +30,15 @@ T = TypeVar("T")
 
 
 class Health(BaseModel):
-    """What a service says of itself to anybody; each adds fields of its own."""
+    """What a service says of itself to anybody. It speaks the versions `oldest_api` to `api` of this interface."""
 
     model_config = ConfigDict(extra="allow")
 
     service: str
     status: str
     version: str
+    api: int
+    oldest_api: int
 
 
 class Events(BaseModel):
@@ -107,9 +109,9 @@ def jobs_router(runner: JobRunner, check: Callable[[str], Any], admit: Admit = _
         response.status_code = 201 if new else 200
         return status
 
-    @router.get("/v1/jobs", summary="All jobs", dependencies=[Depends(principal_of)])
-    def jobs() -> list[JobStatus]:
-        return runner.all()
+    @router.get("/v1/jobs", summary="All jobs that the token may know of")
+    def jobs(principal: Any = Depends(principal_of)) -> list[JobStatus]:
+        return [job for job in runner.all() if _admitted(admit, principal, job.key)]
 
     @router.get("/v1/jobs/{key:path}", summary="A job's state, progress and result")
     def job(key: str, principal: Any = Depends(principal_of)) -> JobStatus:
@@ -123,7 +125,7 @@ def jobs_router(runner: JobRunner, check: Callable[[str], Any], admit: Admit = _
 
     @router.get("/v1/events", summary="What happened to the jobs, oldest first")
     def events(
-        after: int = Query(0, ge=0, description="the number of the last event already known"),
+        after: int = Query(0, ge=0, lt=1 << 63, description="the number of the last event already known"),
         limit: int = Query(100, ge=1, le=MAX_ASKED),
         job: str | None = Query(None, description="the key of the one job to tell of"),
         principal: Any = Depends(principal_of),
@@ -149,12 +151,14 @@ def build_app(
     check: Callable[[str], Any],
     admit: Admit = _admit_all,
     health: Callable[[], Mapping[str, Any]] = dict,
+    answer: type[Health] = Health,
     metrics: Source = tuple,
     scraper: str | None = None,
 ) -> FastAPI:
     """An app with health, jobs and error handling; the service adds its own routes.
 
-    `metrics` are figures of its own; `scraper` a secret that is good for asking for figures, and for nothing else.
+    `health` gives the fields that its `answer` has of its own; `metrics` are figures of its own; `scraper` is a secret
+    that is good for asking for figures, and for nothing else.
     """
     # FastAPI's own pages would answer without a token.
     app = FastAPI(
@@ -166,9 +170,10 @@ def build_app(
         responses=ERRORS,
     )
 
-    @app.get("/v1/health", summary="That it runs, and what it speaks; needs no token")
+    @app.get("/v1/health", summary="That it can run jobs, and what it speaks; needs no token", response_model=answer)
     def healthy() -> Health:
-        return Health.model_validate({"service": service, "status": "ok", **description(), **health()})
+        runner.check()
+        return answer.model_validate({"service": service, "status": "ok", **description(), **health()})
 
     app.include_router(jobs_router(runner, check, admit))
     add_openapi(app, bearer(check), runner.models())

@@ -8,13 +8,13 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from wavelift.service.errors import Conflict, InvalidRequest, NotFound, explain
+from wavelift.service.errors import Conflict, InvalidRequest, NotFound, NotServing, explain
 from wavelift.service.events import JobEvent
 from wavelift.service.jobs import JobError, JobState, JobStatus, JobStore, Moved, Progress, unchanging
 from wavelift.service.logs import lines_of_job
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 S = TypeVar("S", bound=BaseModel)
 REPORT_EVERY_SECONDS = 1.0
 STORE_PAUSE_SECONDS = 1.0
+MOVABLE = ("read", "wire", "written", "verified")
 RATE_WINDOW_SECONDS = 10.0
 
 
@@ -128,12 +129,15 @@ class JobKind(Generic[S]):
 class JobRunner:
     """Worker threads over a `JobStore`. `start()` also picks up what a former process left behind."""
 
-    def __init__(self, store: JobStore, kinds: list[JobKind[Any]], workers: int = 4) -> None:
+    def __init__(
+        self, store: JobStore, kinds: list[JobKind[Any]], workers: int = 4, moves: Sequence[str] = MOVABLE
+    ) -> None:
+        """`moves`: what of a job's progress is ever other than 0 here."""
         self._store = store
         self._kinds = {kind.name: kind for kind in kinds}
         self._lock = threading.RLock()
         self._live: dict[str, _Live] = {}
-        self.moved = Moved()
+        self.moved = Moved(moves)
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._work, name=f"job-{n}", daemon=True) for n in range(workers)]
@@ -189,6 +193,13 @@ class JobRunner:
                 known = self._store.transition(key, JobState.QUEUED)
                 self._queue.put(key)
             return self._current(known), False
+
+    def check(self) -> None:
+        """Raises `NotServing` when a job that was submitted now would not be run."""
+        self._store.check()
+        ended = [thread.name for thread in self._threads if thread.ident is not None and not thread.is_alive()]
+        if ended:
+            raise NotServing(f"The threads {', '.join(ended)} that run jobs have ended.", "Restart the service.")
 
     def get(self, key: str) -> JobStatus:
         """Raises `NotFound`."""
