@@ -130,6 +130,7 @@ def test_answers_are_as_the_documents_say_and_every_call_is_among_them(told: Sta
         gateway.call("GET", f"{readbacks}/segments/{{number}}", 200, volume="v1", generation=1, number=0, token=write)
         gateway.call("GET", readbacks, 403, volume="v1", generation=1)
         gateway.call("GET", "/v1/volumes/{volume}/taken", 200, volume="v1", token=write)
+        gateway.call("GET", "/v1/volumes/{volume}/taken", 200, volume="v1", token=write)
         pack = "/v1/volumes/{volume}/generations/{generation}/packs/{sequence}"
         gateway.call("PUT", pack, 403, volume="v1", generation=1, sequence=1)
         seen = {call for call in calls(gateway.document) if call not in calls(agent.document)}
