@@ -70,7 +70,8 @@ def replicate(
             if len(repairs) == MAX_REPAIRS:
                 raise _mismatch(run, volumes, generation, source, target, repairs)
             repair_key = run.job_key(generation, f"repair-{stamp}")
-            repaired = step.job(agent, repair_key, {"kind": "repair", **about, "disks": sinks}, event)
+            repair = {"kind": "repair", **about, "disks": sinks, "bandwidth": run.bandwidth}
+            repaired = step.job(agent, repair_key, repair, event)
             if repaired.state is not JobState.SUCCEEDED:
                 return step.wait_for_agent(run, repair_key)
             found = _result(repaired)

@@ -17,6 +17,7 @@ from .conftest import MIB, MIGRATION, Stack, noise, same, succeeded, wait
 
 BLOCK = 64 * 1024
 ODD = 40 * MIB + 512
+LIMIT = 90_000_000
 
 
 def flip(path: Path, offset: int) -> None:
@@ -31,8 +32,12 @@ def repair(stack: Stack, generation: int, step: str = "repair", **volumes: str) 
     spec = {**stack.spec(generation, **volumes), "kind": "repair"}
     del spec["base"]
     with stack.agent_client as client:
-        client.submit(key := f"{MIGRATION}/{generation}/{step}", spec)
-        return succeeded(client, key)
+        # The limit a copy carried is not known any more where the agent was started anew: the repair has its own.
+        client.submit(key := f"{MIGRATION}/{generation}/{step}", {**spec, "bandwidth": LIMIT})
+        result = succeeded(client, key)
+        limits = client.get(f"/v1/migrations/{MIGRATION}/limits")
+        assert (limits["limit"], limits["set_by"]) == (LIMIT, "job")
+        return result
 
 
 def ranges(*blocks: int, size: int = ODD) -> list[dict[str, int]]:

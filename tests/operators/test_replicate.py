@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,7 +31,7 @@ class Run:
     """What `replicate` asks of a run and of its backend."""
 
     key = MIGRATION
-    bandwidth: dict[str, Any] | None = None
+    bandwidth: ClassVar[dict[str, Any]] = {"limit": 90_000_000}
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -121,6 +121,8 @@ def test_a_damaged_volume_is_repaired_and_the_record_says_so(stack: Stack, volum
     assert all(same(stack.disks[name], path) for name, path in volumes.items())
     with stack.agent_client as client:
         assert client.get(f"/v1/migrations/{MIGRATION}")["generation"] == 1
+        # The last job was the repair.
+        assert client.get(f"/v1/migrations/{MIGRATION}/limits")["limit"] == 90_000_000
 
 
 def test_where_the_source_moved_on_the_next_generation_takes_its_place(stack: Stack, volumes: dict[str, Path]) -> None:

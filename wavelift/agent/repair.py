@@ -12,9 +12,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wavelift.agent.doubts import bounded
+from wavelift.agent.limited import LimitedWatch
 from wavelift.agent.replicate import Name, ReplicateDisk, Replicator, sinks_of
 from wavelift.agent.state import Committed, MigrationState
 from wavelift.blocks.attempts import first_sequence
+from wavelift.blocks.bandwidth import AnyBandwidth
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import differences
 from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
@@ -38,6 +40,7 @@ class RepairSpec(BaseModel):
     kind: Literal["repair"]
     migration: Name
     generation: int = Field(ge=1)
+    bandwidth: AnyBandwidth | None = None
     disks: list[ReplicateDisk] = Field(min_length=1, max_length=64)
 
 
@@ -92,19 +95,20 @@ class Repairer:
         with self._replicator.turn(spec.migration, context), ExitStack() as stack:
             state = MigrationState(self._state, spec.migration)
             known = _known(state, spec)
-            context.step("comparing")
-            damages = [_find(state, context, index) for index in range(len(spec.disks))]
+            watch = LimitedWatch(context, self._replicator.limits)
+            watch.step("comparing")
+            damages = [_find(state, context, watch, index) for index in range(len(spec.disks))]
             if any(damage.ranges for damage in damages):
-                context.step("opening")
+                watch.step("opening")
                 # The tokens of this very generation: its trackers go on, whatever becomes of the repair.
                 sources = [
                     (self._replicator.find(each.disk), Since(known.tokens.get(each.disk), migration=spec.migration))
                     for each in spec.disks
                 ]
                 opened = open_all(stack, sources)
-                context.step("sending")
+                watch.step("sending")
                 former = (state.begun(spec.generation) or {}).get("first")
-                self._send(context, opened, damages, first_sequence(former))
+                self._send(context, watch, opened, damages, first_sequence(former))
             pending = {each.disk: damage.pending for each, damage in zip(spec.disks, damages, strict=True)}
             doubts = {disk: found for disk, found in pending.items() if found}
             if doubts:
@@ -117,7 +121,12 @@ class Repairer:
             }
 
     def _send(
-        self, context: JobContext[RepairSpec], sources: Sequence[PointInTime], damages: list[_Damage], sequence: int
+        self,
+        context: JobContext[RepairSpec],
+        watch: LimitedWatch,
+        sources: Sequence[PointInTime],
+        damages: list[_Damage],
+        sequence: int,
     ) -> None:
         spec = context.spec
         # A source of another size now has another content: left to the next generation.
@@ -142,10 +151,10 @@ class Repairer:
             damages[usable[ack.disk]].sent(ack)
 
         def check() -> None:
-            context.check()
+            watch.check()
             done = sum(damage.repaired.total for damage in damages)
             wire = sum(damage.wire_bytes for damage in damages)
-            context.progress(total=total, done=done, wire=wire, read=done, written=done)
+            watch.progress(total=total, done=done, wire=wire, read=done, written=done)
 
         if disks:
             # One worker: what it sends is little, and `acknowledge` then needs no lock.
@@ -168,7 +177,7 @@ def _known(state: MigrationState, spec: RepairSpec) -> Committed:
     return known
 
 
-def _find(state: MigrationState, context: JobContext[RepairSpec], index: int) -> _Damage:
+def _find(state: MigrationState, context: JobContext[RepairSpec], watch: LimitedWatch, index: int) -> _Damage:
     spec = context.spec
     wanted = spec.disks[index]
     found = state.maps(wanted.disk).load(spec.generation)
@@ -179,7 +188,7 @@ def _find(state: MigrationState, context: JobContext[RepairSpec], index: int) ->
         )
     damage = _Damage(found)
     with RemoteMap(lambda: context.spec.disks[index].sink, context.stop) as there:
-        damage.find(differences(found, there, context.check))
+        damage.find(differences(found, there, watch.check))
     return damage
 
 
