@@ -54,8 +54,9 @@ def test_what_is_there_is_overwritten_only_when_told_to(shell: Shell, disk: Path
     assert refused.returncode == 2 and "--overwrite" in refused.stderr
     assert target.read_bytes() == before
     # Zeroes of the source are zeroes at the target, and what lies behind is left alone.
-    shell.json("copy", "--overwrite", "disk.raw", "copy.raw")
+    done = shell.run("copy", "--overwrite", "disk.raw", "copy.raw")
     assert target.read_bytes() == disk.read_bytes() + before[SIZE:]
+    assert f"last {MIB} bytes stay" in done.stderr
 
 
 def test_an_empty_file_is_as_good_as_none(shell: Shell, disk: Path) -> None:
@@ -80,11 +81,17 @@ def test_a_target_that_cannot_be_is_refused_before_anything_is_written(shell: Sh
     error = shell.json("copy", "--overwrite", "disk.raw", "small.raw", status=2)
     assert error["code"] == "volume_too_small" and str(SIZE) in error["message"]
     assert small.read_bytes() == b"o" * 5 * MIB
+    assert f"truncate -s {SIZE}" in error["remedy"]
+    (shell.folder / "dangling").symlink_to("gone.raw")
     for target, said in (
         ("nowhere/copy.raw", "No such file"),
         ("tmp", "directory"),
         ("/dev/null", "neither"),
         ("/dev/sdxyz", "no device"),
+        ("raw:copy.raw", "no target"),
+        ("nbd://127.0.0.1:1", "no target"),
+        ("new/", "folder"),
+        ("dangling", "which is not there"),
     ):
         error = shell.json("copy", "--overwrite", "disk.raw", target, status=2)
         assert error["code"] == "target_refused" and said in error["message"]
@@ -196,6 +203,23 @@ def test_a_state_that_does_not_fit_is_refused(shell: Shell, disk: Path) -> None:
     assert same(disk, target)
 
 
+def test_what_a_killed_copy_left_is_taken_away_and_what_is_in_use_is_not(shell: Shell, disk: Path) -> None:
+    killed, running = (shell.start("copy", "--json", "--limit", "1M", "disk.raw", f"{n}.raw") for n in range(2))
+    try:
+        for process in (killed, running):
+            assert process.stdout is not None and "copying" in process.stdout.readline()
+        killed.kill()
+        killed.communicate()
+        assert len(shell.left()) == 2
+        shell.json("copy", "disk.raw", "copy.raw")
+        (left,) = shell.left()
+        assert (shell.folder / "tmp" / left / "migrations").is_dir()
+    finally:
+        running.terminate()
+        running.communicate()
+    assert shell.left() == []
+
+
 def test_a_bitmap_needs_a_copy_to_follow(shell: Shell, disk: Path) -> None:
     error = shell.json("copy", "--bitmap", "b0", "disk.raw", "copy.raw", status=2)
     assert error["code"] == "state_unusable" and "--since" in error["remedy"]
@@ -219,7 +243,7 @@ def test_no_room_is_said_and_no_half_of_a_disk_is_left(shell: Shell, tmp_path: P
         subprocess.run(["umount", full], check=True)
 
 
-def test_wrong_usage(shell: Shell, disk: Path) -> None:
+def test_wrong_usage(shell: Shell, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = shell.run("copy", "disk.raw")
     assert done.returncode == 2 and "usage: wavelift copy" in done.stderr
     for option in (
@@ -229,8 +253,11 @@ def test_wrong_usage(shell: Shell, disk: Path) -> None:
         ("--verify", "some"),
     ):
         with pytest.raises(SystemExit) as ended:
-            main(["copy", *option, str(disk), str(shell.folder / "copy.raw")])
+            main(["copy", "--json", *option, str(disk), str(shell.folder / "copy.raw")])
         assert ended.value.code == 2 and not (shell.folder / "copy.raw").exists()
+        out, err = capsys.readouterr()
+        told = json.loads(out)
+        assert (told["event"], told["code"], err) == ("error", "usage", "") and option[-2] in told["message"]
 
 
 @pytest.mark.parametrize("command", ["copy", "map", "verify"])

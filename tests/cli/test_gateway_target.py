@@ -161,6 +161,18 @@ def test_what_another_copy_overwrote_is_no_base_and_no_half_of_a_copy(
     assert same(disk, gateway.volume)
 
 
+def test_a_gateway_that_goes_away_is_said_while_it_is_tried_again(shell: Shell, gateway: Gateway, disk: Path) -> None:
+    given = ("--token-file", gateway.write, *gateway.pinned, "--limit", "1M", "--compress", "off", "--json")
+    process = shell.start("copy", *given, "disk.raw", gateway.target)
+    assert process.stdout is not None and "copying" in process.stdout.readline()
+    gateway.service.stop()
+    while "note" not in (line := process.stdout.readline()):
+        assert line
+    assert "cannot be reached" in line
+    process.terminate()
+    assert process.communicate()[1] == "" and process.returncode == 143
+
+
 def test_a_gateway_that_is_not_there_is_said_at_once(shell: Shell, gateway: Gateway, disk: Path) -> None:
     gateway.service.stop()
     error = shell.json("copy", "--token-file", gateway.write, *gateway.pinned, "disk.raw", gateway.target, status=2)

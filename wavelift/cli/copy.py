@@ -51,6 +51,17 @@ exit status: 0 done, 1 the target does not hold what was sent (--verify names wh
 128 + N after signal N
 """
 
+_REMEDIES = {
+    "sink_unauthorized": "Give a token that is valid and names this volume: --token-file.",
+    "wrong_fingerprint": "If the gateway was set up anew, give the --fingerprint that it prints when it starts; if it "
+    "was not, somebody stands in between.",
+    "sink_unreachable": "Check its address, and that it runs.",
+    "source_changed": "Stop what writes to it.",
+    "stale_generation": "Another copy has written to the volume since: see to it that only one does.",
+}
+# What some other place takes, and none here.
+_NO_TARGET = ("raw:", "qcow2:", "qmp:", "nbd:", "nbds:", "nbd+unix:", "nbds+unix:", "file:")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -87,7 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     where = args.state or args.since
     again = "Repeat the command to go on." if where else "Nothing of it is kept: --state DIR lets a copy go on."
-    return run_reporting(args.json, lambda watch: _copy(args, watch), lambda: again)
+    remedies = {code: f"{remedy} {again}" for code, remedy in _REMEDIES.items()}
+    return run_reporting(args.json, lambda watch: _copy(args, watch), lambda: again, remedies)
 
 
 def _copy(args: argparse.Namespace, watch: Watch) -> int:
@@ -112,7 +124,9 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
                 f"The target {target.text} is not the one that the state {state.folder} knows, whatever its name.",
                 f"Copy in full: --state {state.folder} in place of --since.",
             )
-        with target.held(size, lambda found: args.overwrite or state.is_target(found)):
+        with target.held(size, lambda found: args.overwrite or state.is_target(found)) as behind:
+            if behind:
+                watch.display.note(f"the target is larger than the source: its last {behind} bytes stay as they are")
             generation, base = _footing(args, state, target, size, watch)
             throttles = [] if args.limit is None else [Throttle(Bandwidth(limit=args.limit))]
 
@@ -152,7 +166,14 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
 def _target(args: argparse.Namespace, watch: Watch) -> Destination:
     if args.target.startswith(FOLDER):
         return FolderTarget(Path(args.target.removeprefix(FOLDER)))
+    if args.target.startswith(_NO_TARGET):
+        raise TargetRefused(
+            f"{args.target} is no target: a copy goes to a file or a device, a gateway, or a folder of packs.",
+            "Write the path alone, https://HOST:PORT/VOLUME or folder:DIR; ./ before a name that begins like that.",
+        )
     if not args.target.startswith(("https://", "http://")):
+        if args.target.endswith("/"):
+            raise TargetRefused(f"{args.target} names a folder.", "Name a file in it, or write folder:DIR.")
         return LocalTarget(Path(args.target))
     # It brings what only a gateway needs.
     from wavelift.cli.gateway_target import GatewayTarget

@@ -26,6 +26,7 @@ VERSION = 1
 Modified = int | str | None
 _FILE = "copy.json"
 _LOCK = "lock"
+_PASSING = "wavelift-copy-"
 
 
 class StateUnusable(BlockError):
@@ -160,13 +161,31 @@ def kept(folder: Path, subject: Subject, must_exist: bool) -> Iterator[CopyState
 
 @contextmanager
 def passing(subject: Subject) -> Iterator[CopyState]:
-    """A state that goes when the copy ends."""
+    """A state that goes when the copy ends; one that was killed leaves it for the next copy to take away."""
     # Tables of a large disk take gigabytes; /tmp may be memory.
-    folder = Path(tempfile.mkdtemp(prefix="wavelift-copy-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+    place = Path(os.environ.get("TMPDIR", "/var/tmp"))
+    _sweep(place)
+    folder = Path(tempfile.mkdtemp(prefix=_PASSING, dir=place))
     try:
-        yield CopyState(folder, subject)
+        with held(folder / f"{_LOCK}.new"):
+            # Never there without being held: what is not held is nobody's.
+            (folder / f"{_LOCK}.new").rename(folder / _LOCK)
+            yield CopyState(folder, subject)
     finally:
         shutil.rmtree(folder)
+
+
+def _sweep(place: Path) -> None:
+    for lock in place.glob(f"{_PASSING}*/{_LOCK}"):
+        folder = lock.parent
+        if folder.is_symlink() or lock.is_symlink() or lock.stat().st_uid != os.geteuid():
+            continue
+        try:
+            with held(lock):
+                shutil.rmtree(folder)
+        except (InUse, FileNotFoundError):
+            # In use, or taken away by another copy that begins just now.
+            continue
 
 
 def _require_same(folder: Path, subject: Subject) -> None:

@@ -62,14 +62,14 @@ class FolderTarget:
             raise TargetRefused("Of a folder of packs all is read back, or nothing.", "Give --verify full.")
 
     @contextmanager
-    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[None]:
+    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[int]:
         """Made if it is not there. What it holds already stays, so no other copy's work is in danger.
 
         Raises `FolderError`, OSError.
         """
         folder = PackFolder(self.path) if self.exists else PackFolder.create(self.path)
         with folder.held():
-            yield
+            yield 0
 
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         self._generation = generation

@@ -17,9 +17,11 @@ from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import differences
 from wavelift.blocks.compress import Compression
 from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES, SinkDescriptor
+from wavelift.blocks.errors import SinkUnreachable
+from wavelift.blocks.meter import WireMeter
 from wavelift.blocks.remote_map import RemoteMap
 from wavelift.blocks.sample import draw
-from wavelift.blocks.sink import Sink, open_sink
+from wavelift.blocks.sink import GIVE_UP_SECONDS, Sink, open_sink
 from wavelift.blocks.taken import last_taken, mark_of
 from wavelift.blocks.throttle import Flow
 from wavelift.cli.footing import Attempt, Ranges
@@ -66,6 +68,7 @@ class GatewayTarget:
             )
         self.migration = next(name for _, scope, name in map(_read, token_files) if scope == "write")
         self._stop = watch.stop
+        self._meter = _Failures(watch)
 
     @property
     def id(self) -> str:
@@ -95,12 +98,12 @@ class GatewayTarget:
             )
 
     @contextmanager
-    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[None]:
+    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[int]:
         """The gateway itself refuses a disk that is too large, before it writes any of it."""
-        yield
+        yield 0
 
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
-        return lambda: open_sink(self._descriptor(generation), self._stop, flow=flow())
+        return lambda: open_sink(self._descriptor(generation), self._stop, meter=self._meter, flow=flow())
 
     def unlike(self, attempt: Attempt, watch: Watch) -> Ranges | None:
         """What was sent and not acknowledged is sent again, if no other copy came in between."""
@@ -167,6 +170,28 @@ class GatewayTarget:
             generation=generation,
             token=self._tokens["write"],
         )
+
+
+class _Failures(WireMeter):
+    """Says why nothing moves, once, while packs are tried again."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+        self._said: set[str] = set()
+
+    def failed(self, code: str) -> None:
+        super().failed(code)
+        if code not in self._said:
+            self._said.add(code)
+            what = (
+                "the gateway cannot be reached" if code == SinkUnreachable.default_code else f"the gateway says {code}"
+            )
+            self._watch.display.note(f"{what}: what was sent is tried again for up to {GIVE_UP_SECONDS:.0f} s")
+
+    def delivered(self) -> None:
+        super().delivered()
+        self._said.clear()
 
 
 def _read(path: Path) -> tuple[str, str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import sys
 from dataclasses import dataclass
+from typing import NoReturn
 
 from wavelift import __version__
 from wavelift.service.errors import Explained, explain
@@ -66,6 +68,19 @@ _COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is an object too where a program reads the rest as objects."""
+
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        if self.as_json:
+            told = {"code": "usage", "message": f"{message}.", "remedy": f"See {self.prog} --help."}
+            print(json.dumps({"event": "error", **told}), flush=True)
+            self.exit(2)
+        super().error(message)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 something is wrong with what was given, 2 wrong usage.
 
@@ -78,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     command = _COMMANDS[name]
     module = importlib.import_module(command.module)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"wavelift {name}",
         description=command.help,
         epilog=command.examples or getattr(module, "EXAMPLES", None),
@@ -87,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         fromfile_prefix_chars="@",
     )
     getattr(module, command.arguments)(parser)
+    parser.as_json = "--json" in arguments
     given = parser.parse_args(arguments[1:])
     try:
         status = int(getattr(module, command.run)(given))

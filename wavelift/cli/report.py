@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from wavelift.cli.units import duration, size
@@ -92,7 +93,7 @@ class PlainDisplay:
         print(line_of(progress), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        print(f"note: {text}\n", end="", file=sys.stderr, flush=True)
 
     def result(self, fields: Mapping[str, Any], text: str) -> None:
         print(text, flush=True)
@@ -119,7 +120,8 @@ class JsonDisplay:
         self._say("error", {"code": code, "message": message, "remedy": remedy})
 
     def _say(self, event: str, fields: Mapping[str, Any]) -> None:
-        print(json.dumps({"event": event, **fields}), flush=True)
+        # In one piece: several threads may have something to say.
+        print(json.dumps({"event": event, **fields}) + "\n", end="", flush=True)
 
 
 class Interrupted(Exception):
@@ -183,10 +185,16 @@ def line_of(progress: Progress) -> str:
     )
 
 
-def run_reporting(as_json: bool, work: Callable[[Watch], int], when_stopped: Callable[[], str]) -> int:
+def run_reporting(
+    as_json: bool,
+    work: Callable[[Watch], int],
+    when_stopped: Callable[[], str],
+    remedies: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """The exit status of `work`, 2 after an error, 128 + the signal's number after one.
 
-    `when_stopped` says what to do next. The first signal ends the work in order, a second one at once.
+    `when_stopped` says what to do next; `remedies`, by an error's code, what to do here where the error itself speaks of
+    a service's jobs. The first signal ends the work in order, a second one at once.
     """
     display: Display
     if as_json:
@@ -217,7 +225,8 @@ def run_reporting(as_json: bool, work: Callable[[Watch], int], when_stopped: Cal
             return ended(Interrupted(watch.signal))
         if not isinstance(error, Explained | OSError):
             traceback.print_exc()
-        display.error(*explain(error))
+        code, message, remedy = explain(error)
+        display.error(code, message, remedies.get(code, remedy))
         return FAILED
 
 

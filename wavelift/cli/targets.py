@@ -77,7 +77,8 @@ class Destination(Protocol):
 
     def require_verifiable(self, how: str) -> None: ...
 
-    def held(self, size: int, ours: Callable[[str], bool]) -> AbstractContextManager[None]: ...
+    def held(self, size: int, ours: Callable[[str], bool]) -> AbstractContextManager[int]:
+        """Gives how many bytes of what was there lie behind those that are written."""
 
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         """What opens a worker's sink; `flow` makes its way through the limits."""
@@ -155,10 +156,11 @@ class LocalTarget:
             )
 
     @contextmanager
-    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[None]:
+    def held(self, size: int, ours: Callable[[str], bool]) -> Iterator[int]:
         """Ready for `size` bytes, and kept from others. A file that is not there is made, with its size and no data.
 
-        `ours` says of its id whether what it holds may go. Raises `TargetRefused`, `VolumeTooSmall`, OSError.
+        `ours` says of its id whether what it holds may go. Gives how much larger a file is. Raises `TargetRefused`,
+        OSError.
         """
         with ExitStack() as stack:
             fd = self._open()
@@ -182,8 +184,13 @@ class LocalTarget:
                 os.fsync(fd)
                 _sync_folder(self.path.parent)
             elif there < size:
-                raise VolumeTooSmall("of the source", size, str(self.path), there)
-            yield
+                larger = f"Make it large enough: truncate -s {size} {self.path}"
+                raise TargetRefused(
+                    f"The source has {size} bytes, and the target {self.path} has {there}.",
+                    larger if stat.S_ISREG(mode) else "Name a device that is large enough.",
+                    code=VolumeTooSmall.default_code,
+                )
+            yield max(0, there - size) if stat.S_ISREG(mode) else 0
 
     def sinks(self, generation: int, flow: Callable[[], Flow]) -> Callable[[], Sink]:
         return lambda: PacedSink(LocalSink(self.path), flow())
@@ -221,6 +228,11 @@ class LocalTarget:
                 return os.open(self.path, flags | os.O_EXCL)
             if self.path.exists():
                 return os.open(self.path, flags | os.O_NONBLOCK)
+            if self.path.is_symlink():
+                raise TargetRefused(
+                    f"The target {self.path} is a link to {os.readlink(self.path)}, which is not there.",
+                    "Make what it leads to, or name another target.",
+                )
             self._refuse_new_device()
             fd = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
