@@ -55,9 +55,11 @@ def test_a_block_map_stands_for_its_disk(shell: Shell, disks: tuple[Path, Path])
     assert shell.json("verify", "maps/monday.map", "b.raw")["same"]
 
 
-def test_a_block_map_replaces_nothing_but_block_maps(shell: Shell, disks: tuple[Path, Path]) -> None:
-    before = disks[0].read_bytes()
-    (shell.folder / "link").symlink_to(disks[0])
+def test_a_block_map_replaces_nothing_but_block_maps(shell: Shell) -> None:
+    disk = shell.image("a.raw", MIB, {0: noise(MIB)})
+    shell.image("b.raw", MIB, {})
+    before = disk.read_bytes()
+    (shell.folder / "link").symlink_to(disk)
     (shell.folder / "letter").write_text("dear")
     for output, said in (
         ("a.raw", "the same"),
@@ -67,7 +69,7 @@ def test_a_block_map_replaces_nothing_but_block_maps(shell: Shell, disks: tuple[
     ):
         error = shell.json("map", "-o", output, "a.raw", status=2)
         assert error["code"] == "output_refused" and said in error["message"]
-    assert disks[0].read_bytes() == before and (shell.folder / "letter").read_text() == "dear"
+    assert disk.read_bytes() == before and (shell.folder / "letter").read_text() == "dear"
     shell.json("map", "-o", "a.map", "a.raw")
     # A block map is a source too, and the one that is read.
     assert shell.json("map", "-o", "a.map", "a.map", status=2)["code"] == "output_refused"

@@ -193,8 +193,8 @@ def run_reporting(
 ) -> int:
     """The exit status of `work`, 2 after an error, 128 + the signal's number after one.
 
-    `when_stopped` says what to do next; `remedies`, by an error's code, what to do here where the error itself speaks of
-    a service's jobs. The first signal ends the work in order, a second one at once.
+    `when_stopped` says what to do next; `remedies`, by an error's code, what to do here where the error itself speaks
+    of a service's jobs. The first signal ends the work in order, a second one at once.
     """
     display: Display
     if as_json:

@@ -230,7 +230,7 @@ class LocalTarget:
                 return os.open(self.path, flags | os.O_NONBLOCK)
             if self.path.is_symlink():
                 raise TargetRefused(
-                    f"The target {self.path} is a link to {os.readlink(self.path)}, which is not there.",
+                    f"The target {self.path} is a link to {self.path.readlink()}, which is not there.",
                     "Make what it leads to, or name another target.",
                 )
             self._refuse_new_device()
