@@ -74,9 +74,15 @@ class MigrationRun:
             yield client
 
     def committed_generation(self) -> int:
-        """What the volumes are proven to hold. Raises ServiceError when the agent knows of none."""
+        """What the next generation builds on. Raises ServiceError when the agent knows of none."""
+        return int(self.committed()["generation"])
+
+    def committed(self) -> Mapping[str, Any]:
+        """The `generation` that is committed, and how many `doubted_bytes` the volumes are known not to hold of it.
+        Raises ServiceError when the agent knows of none."""
         with self.agent() as agent:
-            return int(agent.get(f"/v1/migrations/{self.key}")["generation"])
+            known: Mapping[str, Any] = agent.get(f"/v1/migrations/{self.key}")
+            return known
 
     def backend(self) -> BootableBackend:
         cloud = self.manifest.cloud

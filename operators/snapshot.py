@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from operators.run import MigrationRun
-from operators.step import Event, Outcome, StepOperator
+from operators.step import Event, Outcome, StepFailed, StepOperator
 from storage_backends.base import BootableBackend, Role
 
 if TYPE_CHECKING:
@@ -22,10 +22,21 @@ def take_snapshots(step: StepOperator, run: MigrationRun, backend: BootableBacke
     return pending or {disk: snapshot.id for disk, snapshot in snapshots.items()}
 
 
+class GenerationDoubted(StepFailed):
+    default_code = "generation_doubted"
+
+
 class SnapshotOperator(StepOperator):
     """The full copy's generation; the incremental loop takes snapshots of its own cycles."""
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
-        generation = run.committed_generation()
+        committed = run.committed()
+        generation = int(committed["generation"])
+        if committed["doubted_bytes"]:
+            raise GenerationDoubted(
+                f"The volumes of {run.key} do not hold {committed['doubted_bytes']} bytes of generation {generation}: "
+                "they were found wrong, and are not repaired.",
+                "Run a sync cycle: the next generation sends them.",
+            )
         taken = take_snapshots(self, run, run.backend(), generation)
         return {"generation": generation, "snapshots": taken} if isinstance(taken, dict) else taken

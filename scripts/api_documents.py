@@ -26,7 +26,8 @@ def documents() -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch, socket.socket() as listener:
         state = Path(scratch)
         listener.bind(("127.0.0.1", 0))
-        limits, volumes, readbacks = Limits(state / "limits.json"), Volumes(state, state / "owners"), ReadBacks(state)
+        limits, readbacks = Limits(state / "limits.json"), ReadBacks(state)
+        volumes = Volumes(state, state / "owners", readbacks)
         wire = WireMeter()
         jobs = wavelift.agent.app.make_runner(state / "agent", {}, limits, 1, wire)
         agent = wavelift.agent.app.make_app(state / "agent", {}, limits, jobs, KEY, wire)

@@ -56,6 +56,11 @@ def look(stack: Stack, step: str, blocks: int, seed: int) -> tuple[dict[str, Any
         return drawn, succeeded(client, key)
 
 
+def about(stack: Stack) -> dict[str, Any]:
+    with stack.agent_client as client:
+        return dict(client.get(f"/v1/migrations/{MIGRATION}"))
+
+
 def test_a_flipped_bit_is_seen_by_a_sample_named_and_its_block_alone_is_sent_again(stack: Stack) -> None:
     disk = stack.disk("sda", ODD, {0: noise(10 * MIB), ODD - 512: noise(512)})
     stack.disk("sdb", 2 * MIB, {0: noise(MIB)})
@@ -108,6 +113,7 @@ def test_a_block_that_the_source_no_longer_has_is_sent_by_the_next_generation(st
     (sda,) = done["disks"]
     assert (sda["differing"], sda["pending"]) == (ranges(2, 5, 300), ranges(5))
     assert stack.verify(1, "verify-2", sda="d-v1")["root"] != result["root"]
+    assert about(stack) == {"migration": MIGRATION, "generation": 1, "doubted_bytes": BLOCK}
     # The source is back to what the map says, so that nothing but the doubt makes the block travel.
     with disk.open("r+b") as file:
         file.seek(5 * BLOCK)
@@ -120,6 +126,7 @@ def test_a_block_that_the_source_no_longer_has_is_sent_by_the_next_generation(st
     assert stack.verify(2, sda="d-v1")["root"] == again["root"] and same(disk, volume)
     stack.commit(2)
     assert MigrationState(stack.folder / "ag", MIGRATION).known(2).doubts == {}
+    assert about(stack) == {"migration": MIGRATION, "generation": 2, "doubted_bytes": 0}
     assert stack.replicate(3, 2, sda="d-v1")["disks"][0]["sent_bytes"] == 0
 
 
@@ -184,6 +191,64 @@ def test_a_repair_can_be_cancelled_and_goes_on_after_a_kill(stack: Stack) -> Non
         job = wait(client, key, JobState.SUCCEEDED)
     assert job.result is not None and job.result["disks"][0]["repaired_bytes"] == 16 * MIB
     assert stack.verify(1, "verify-2", sda="d-v1")["root"] == result["root"] and same(disk, volume)
+
+
+def test_a_repair_believes_no_read_back_that_is_older_than_the_volume(stack: Stack) -> None:
+    disk = stack.disk("sda", 4 * MIB, {0: noise(2 * MIB)})
+    volume = stack.volume("v1", 4 * MIB)
+    stack.start()
+    stack.replicate(1, sda="d-v1")
+    stack.verify(1, sda="d-v1")
+    with disk.open("r+b") as file:
+        file.write(noise(MIB, 5))
+    with stack.agent_client as client:
+        client.submit(key := f"{MIGRATION}/1/copy-again", stack.spec(1, sda="d-v1"))
+        succeeded(client, key)
+    assert same(disk, volume)
+    with pytest.raises(AssertionError, match="written to since"):
+        repair(stack, 1, sda="d-v1")
+    assert same(disk, volume)
+    stack.verify(1, "verify-2", sda="d-v1")
+    assert repair(stack, 1, "repair-2", sda="d-v1")["differing_bytes"] == 0
+
+
+def test_what_was_read_back_of_another_disk_is_refused(stack: Stack) -> None:
+    stack.disk("sda", 2 * MIB, {0: noise(MIB)})
+    stack.disk("sdb", 2 * MIB)
+    stack.volume("v1", 2 * MIB)
+    stack.start()
+    stack.replicate(1, sda="d-v1")
+    stack.verify(1, sdb="d-v1")
+    with pytest.raises(AssertionError, match="read back as disk sdb"):
+        repair(stack, 1, sda="d-v1")
+
+
+def test_a_repair_of_a_committed_generation_has_its_doubts_written_before_it_sends(stack: Stack) -> None:
+    disk = stack.disk("sda", 4 * MIB, {0: noise(2 * MIB)})
+    volume = stack.volume("v1", 4 * MIB)
+    stack.start()
+    result = stack.replicate(1, sda="d-v1")
+    stack.commit(1)
+    flip(volume, 3 * BLOCK)
+    stack.verify(1, sda="d-v1")
+    limit = f"/v1/migrations/{MIGRATION}/limits"
+    spec = {**stack.spec(1, sda="d-v1"), "kind": "repair"}
+    del spec["base"]
+    with stack.agent_client as client:
+        client.request("PUT", limit, {"bandwidth": 0})
+        client.submit(key := f"{MIGRATION}/1/repair", spec)
+        deadline = time.monotonic() + 30
+        while not about(stack)["doubted_bytes"]:
+            assert time.monotonic() < deadline, client.job(key)
+            time.sleep(0.02)
+    stack.agent.kill()
+    assert MigrationState(stack.folder / "ag", MIGRATION).known(1).doubts == {"sda": [(3 * BLOCK, 4 * BLOCK)]}
+    stack.agent.start()
+    with stack.agent_client as client:
+        client.request("PUT", limit, {"bandwidth": None})
+        succeeded(client, key)
+    assert about(stack)["doubted_bytes"] == 0 and same(disk, volume)
+    assert stack.verify(1, "verify-2", sda="d-v1")["root"] == result["root"]
 
 
 def test_what_cannot_be_repaired_says_why(stack: Stack) -> None:

@@ -62,7 +62,7 @@ class Gateway:
         self.volume.write_bytes(b"o" * SIZE)
         self.link = self.devices / "virtio-v1"
         self.link.symlink_to(self.volume)
-        self.volumes = Volumes(self.devices, folder / "owners")
+        self.volumes = Volumes(self.devices, folder / "owners", ReadBacks(folder / "readbacks"))
         self.throttle = Throttle()
         identity = service_identity(folder)
         self.data = DataServer(listen("127.0.0.1:0"), self.volumes, self.throttle, KEY, identity)

@@ -13,11 +13,14 @@ from typing import Any, ClassVar
 import pytest
 
 from operators.replicate import RootMismatch, replicate
+from operators.run import MigrationRun
+from operators.snapshot import GenerationDoubted, SnapshotOperator
 from operators.triggers import JobTrigger
 from storage_backends.base import Labels
 from tests.agent.conftest import MIB, MIGRATION, Stack, noise, same
 from tests.agent.conftest import stack as _stack
 from tests.operators.conftest import step
+from wavelift.agent.state import MigrationState
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.service.client import ServiceClient
 from wavelift.service.jobs import JobState
@@ -31,6 +34,7 @@ class Run:
     """What `replicate` asks of a run and of its backend."""
 
     key = MIGRATION
+    committed = MigrationRun.committed
     bandwidth: ClassVar[dict[str, Any]] = {"limit": 90_000_000}
 
     def __init__(self, stack: Stack) -> None:
@@ -154,3 +158,15 @@ def test_a_volume_that_loses_what_it_is_given_fails_the_step_with_disk_and_offse
     said = caught.value.message
     assert "after 2 repairs" in said and f"sda (d-sda): {BLOCK} bytes, first at {7 * BLOCK}" in said
     assert "kernel log" in caught.value.remedy
+
+
+def test_no_snapshot_is_taken_of_a_generation_that_its_volumes_are_known_not_to_hold(stack: Stack) -> None:
+    stack.disk("sda", SIZE, {0: noise(MIB)})
+    stack.volume("sda", SIZE)
+    stack.start()
+    stack.replicate(1, sda="d-sda")
+    MigrationState(stack.folder / "ag", MIGRATION).doubt(1, {"sda": [(0, BLOCK)]})
+    run: Any = Run(stack)
+    context: Any = {}
+    with pytest.raises(GenerationDoubted, match="65536 bytes of generation 1"):
+        step(SnapshotOperator).advance(run, context, None)

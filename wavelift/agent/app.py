@@ -14,7 +14,7 @@ from wavelift.agent.metrics import figures
 from wavelift.agent.repair import Repairer, RepairSpec
 from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
 from wavelift.agent.samples import SampleAnswer, WantedSample, sample_of
-from wavelift.agent.state import MigrationState
+from wavelift.agent.state import Committed, MigrationState
 from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import BlockError
 from wavelift.blocks.limits import LimitAnswer, Limits, MigrationLimitAnswer, SetLimit
@@ -39,10 +39,12 @@ class DiskAnswer(BaseModel):
 
 
 class CommitAnswer(BaseModel):
-    """`generation` is the last one committed, which may be a later one than was asked for."""
+    """`generation` is the last one committed, which may be a later one than was asked for; `doubted_bytes` of its
+    volumes are known to hold something else, until the next generation sends it."""
 
     migration: str
     generation: int
+    doubted_bytes: int
 
 
 class Left(BaseModel):
@@ -93,7 +95,7 @@ def make_app(
     )
     def commit(migration: str, generation: int) -> CommitAnswer:
         done = MigrationState(state, _name(migration)).commit(generation)
-        return CommitAnswer(migration=migration, generation=done.generation)
+        return _committed(migration, done)
 
     @app.post(
         "/v1/migrations/{migration}/generations/{generation}/sample",
@@ -110,7 +112,7 @@ def make_app(
             raise NotFound(
                 f"No generation of {migration!r} was committed here.", "Replicate one, verify and commit it."
             )
-        return CommitAnswer(migration=migration, generation=known.generation)
+        return _committed(migration, known)
 
     @app.delete("/v1/migrations/{migration}", summary="Forget a migration and its jobs", dependencies=guard)
     def forget(migration: str) -> ForgetAnswer:
@@ -142,6 +144,10 @@ def make_app(
         return limits.about(migration)
 
     return app
+
+
+def _committed(migration: str, known: Committed) -> CommitAnswer:
+    return CommitAnswer(migration=migration, generation=known.generation, doubted_bytes=known.doubted_bytes)
 
 
 def _forget(sources: Mapping[str, Source], migration: str, disks: set[str]) -> list[Left]:

@@ -21,9 +21,10 @@ from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import differences
 from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT
+from wavelift.blocks.errors import SinkError
 from wavelift.blocks.plan import Intervals, ranges
 from wavelift.blocks.remote_map import RemoteMap
-from wavelift.service.errors import Conflict, InvalidRequest
+from wavelift.service.errors import Conflict, InvalidRequest, NotFound
 from wavelift.service.runner import JobContext
 from wavelift.sources.base import PointInTime
 from wavelift.sources.together import Since, open_all
@@ -89,7 +90,8 @@ class Repairer:
         """Each differing block is read again from its source and sent. One that the source no longer has is `pending`:
         the generation cannot be had any more, and becomes a base whose pending blocks the next one sends.
 
-        Can be run again at any time. Raises `NotFound`, `Conflict`, `InvalidRequest`, `BlockError` and its kinds.
+        Can be run again: cut short, it goes on with what it found; else a volume it wrote to is to be read back anew.
+        Raises `NotFound`, `Conflict`, `InvalidRequest`, `BlockError` and its kinds.
         """
         spec = context.spec
         with self._replicator.turn(spec.migration, context), ExitStack() as stack:
@@ -97,7 +99,7 @@ class Repairer:
             known = _known(state, spec)
             watch = LimitedWatch(context, self._replicator.limits)
             watch.step("comparing")
-            damages = [_find(state, context, watch, index) for index in range(len(spec.disks))]
+            damages = [_find(state, known, context, watch, index) for index in range(len(spec.disks))]
             if any(damage.ranges for damage in damages):
                 watch.step("opening")
                 # The tokens of this very generation: its trackers go on, whatever becomes of the repair.
@@ -106,18 +108,21 @@ class Repairer:
                     for each in spec.disks
                 ]
                 opened = open_all(stack, sources)
+                # The gateway forgets what it read back once a volume is written to, and a block may be sent that is
+                # another by now: whatever ends this, the next attempt or the next generation sends all of it.
+                state.suspect(spec.generation, _noted(spec, [damage.ranges for damage in damages]))
                 watch.step("sending")
                 former = (state.begun(spec.generation) or {}).get("first")
                 self._send(context, watch, opened, damages, first_sequence(former))
-            pending = {each.disk: damage.pending for each, damage in zip(spec.disks, damages, strict=True)}
-            doubts = {disk: found for disk, found in pending.items() if found}
+            pending = [damage.pending for damage in damages]
+            state.suspect(spec.generation, doubts := _noted(spec, pending))
             if doubts:
                 state.doubt(spec.generation, doubts)
             return {
                 "generation": spec.generation,
                 "disks": [_report(damage) for damage in damages],
                 "differing_bytes": sum(damage.bytes for damage in damages),
-                "pending_bytes": sum(_bytes(found) for found in pending.values()),
+                "pending_bytes": sum(map(_bytes, pending)),
             }
 
     def _send(
@@ -177,7 +182,9 @@ def _known(state: MigrationState, spec: RepairSpec) -> Committed:
     return known
 
 
-def _find(state: MigrationState, context: JobContext[RepairSpec], watch: LimitedWatch, index: int) -> _Damage:
+def _find(
+    state: MigrationState, known: Committed, context: JobContext[RepairSpec], watch: LimitedWatch, index: int
+) -> _Damage:
     spec = context.spec
     wanted = spec.disks[index]
     found = state.maps(wanted.disk).load(spec.generation)
@@ -187,9 +194,28 @@ def _find(state: MigrationState, context: JobContext[RepairSpec], watch: Limited
             "Replicate a new generation.",
         )
     damage = _Damage(found)
-    with RemoteMap(lambda: context.spec.disks[index].sink, context.stop) as there:
+    try:
+        there = RemoteMap(lambda: context.spec.disks[index].sink, context.stop)
+    except SinkError as error:
+        doubts = known.doubts.get(wanted.disk)
+        if error.code != NotFound.default_code or not doubts:
+            raise
+        # A repair that was cut short has written to it since.
+        damage.find(doubts)
+        return damage
+    with there:
+        if (there.disk, there.size) != (found.disk, found.size):
+            raise Conflict(
+                f"Volume {wanted.sink.volume} was read back as disk {there.disk} of {there.size} bytes, not as "
+                f"{found.disk} of {found.size}.",
+                "Run a verify job for this disk first.",
+            )
         damage.find(differences(found, there, watch.check))
     return damage
+
+
+def _noted(spec: RepairSpec, found: Sequence[Sequence[tuple[int, int]]]) -> dict[str, Sequence[tuple[int, int]]]:
+    return {each.disk: ranges for each, ranges in zip(spec.disks, found, strict=True) if ranges}
 
 
 def _report(damage: _Damage) -> dict[str, Any]:

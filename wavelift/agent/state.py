@@ -29,6 +29,10 @@ class Committed:
     tokens: Mapping[str, str]
     doubts: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
 
+    @property
+    def doubted_bytes(self) -> int:
+        return sum(end - start for found in self.doubts.values() for start, end in found)
+
 
 class MigrationState:
     def __init__(self, root: Path, migration: str) -> None:
@@ -48,13 +52,17 @@ class MigrationState:
     def journal(self, generation: int) -> Path:
         return self.work(generation) / "journal"
 
+    def _finished(self, generation: int) -> Path:
+        return self.work(generation) / "finished.json"
+
     def committed(self) -> Committed | None:
         try:
             raw = json.loads(self._committed.read_text())
         except FileNotFoundError:
             return None
-        doubts = {disk: [(start, end) for start, end in found] for disk, found in raw.get("doubts", {}).items()}
-        return Committed(int(raw["generation"]), dict(raw["volumes"]), dict(raw.get("tokens", {})), doubts)
+        return Committed(
+            int(raw["generation"]), dict(raw["volumes"]), dict(raw.get("tokens", {})), _doubts(raw.get("doubts", {}))
+        )
 
     def committed_at(self) -> float:
         """When the last commit was, in seconds since the epoch. Raises OSError without one."""
@@ -80,13 +88,13 @@ class MigrationState:
 
     def unfinished(self, generation: int) -> None:
         """Called before volumes are written to: what an earlier attempt ended with is what they hold no longer."""
-        (self.work(generation) / "finished.json").unlink(missing_ok=True)
+        self._finished(generation).unlink(missing_ok=True)
 
     def finished(
         self, generation: int, result: Mapping[str, Any], volumes: Mapping[str, str], tokens: Mapping[str, str]
     ) -> None:
         report = {"result": dict(result), "volumes": dict(volumes), "tokens": dict(tokens)}
-        write_durably(self.work(generation) / "finished.json", json.dumps(report).encode())
+        write_durably(self._finished(generation), json.dumps(report).encode())
 
     def restart(self, generation: int) -> None:
         """Drop the digests of a generation. Its journal stays until a new one replaces it in one step:
@@ -111,7 +119,8 @@ class MigrationState:
         return {disk: token for (disk, _volume), token in zip(disks, tokens, strict=True)}
 
     def commit(self, generation: int) -> Committed:
-        """Make a finished generation the base of the next; what is committed, now or by a later one before.
+        """Make a finished generation the base of the next, proven, so of no doubts; what is committed, now or by a
+        later one before.
 
         Raises `NotFound` when it never finished.
         """
@@ -120,7 +129,18 @@ class MigrationState:
             # Of a commit cut short. Maps stay: one of a generation that is finished by now may be among them.
             self._drop_work(generation)
             return before
-        return self._settle(self.known(generation))
+        return self._settle(replace(self.known(generation), doubts={}))
+
+    def suspect(self, generation: int, doubts: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Note where the volumes hold something else than a generation, or are about to, in place of what was noted.
+        It becomes no base by this. Raises `NotFound` as `known` does.
+        """
+        known = replace(self.known(generation), doubts=doubts)
+        if (committed := self.committed()) is not None and committed.generation == generation:
+            write_durably(self._committed, json.dumps(asdict(known)).encode())
+        else:
+            report = json.loads(self._finished(generation).read_text())
+            write_durably(self._finished(generation), json.dumps({**report, "doubts": known.doubts}).encode())
 
     def doubt(self, generation: int, doubts: Mapping[str, Sequence[tuple[int, int]]]) -> Committed:
         """Make a generation the base of the next although its volumes hold something else at `doubts`: the next
@@ -137,13 +157,15 @@ class MigrationState:
         if committed is not None and committed.generation == generation:
             return committed
         try:
-            report = json.loads((self.work(generation) / "finished.json").read_text())
+            report = json.loads(self._finished(generation).read_text())
         except FileNotFoundError:
             raise NotFound(
                 f"Generation {generation} of {self.migration!r} was never replicated here.",
                 "Name the generation of the replicate job that succeeded last.",
             ) from None
-        return Committed(generation, dict(report["volumes"]), dict(report.get("tokens", {})))
+        return Committed(
+            generation, dict(report["volumes"]), dict(report.get("tokens", {})), _doubts(report.get("doubts", {}))
+        )
 
     def _settle(self, now: Committed) -> Committed:
         # The volumes are known to hold this generation: whatever was begun before is of no account now.
@@ -164,3 +186,7 @@ class MigrationState:
     def forget(self) -> None:
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+
+def _doubts(raw: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, list[tuple[int, int]]]:
+    return {disk: [(start, end) for start, end in found] for disk, found in raw.items()}

@@ -46,7 +46,7 @@ class RemoteMap:
         except BaseException:
             self.close()
             raise
-        self.size = self._map.size
+        self.disk, self.size = self._map.disk, self._map.size
 
     def __enter__(self) -> RemoteMap:
         return self

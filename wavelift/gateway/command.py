@@ -53,8 +53,8 @@ def _serve(args: argparse.Namespace) -> int:
     scraper = None if args.metrics_token_file is None else read_secret(args.metrics_token_file)
     identity = None if args.plaintext else service_identity(args.state)
     server = listen(args.listen)
-    volumes = Volumes(args.devices, args.state / "owners")
     readbacks = ReadBacks(args.state / "readbacks")
+    volumes = Volumes(args.devices, args.state / "owners", readbacks)
     same_host = args.listen.rpartition(":")[0] + ":0"
     limits = Limits(args.state / "limits.json")
     data = DataServer(listen(args.data_listen or same_host), volumes, limits.all, key, identity)

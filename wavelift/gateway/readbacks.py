@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wavelift.blocks.blockmap import DiskMap, MapStore, Tabled
+from wavelift.blocks.sink_folder import sync_folder
 from wavelift.service.errors import NotFound
 
 
@@ -37,12 +38,21 @@ class ReadBacks:
         store.prune([generation])
         return kept
 
+    def drop(self, volume: str) -> None:
+        """Before it is written to: what was read back is what it holds no longer."""
+        folder = self._folder / _serial(volume)
+        found = list(folder.glob("*.map"))
+        for path in found:
+            path.unlink(missing_ok=True)
+        if found:
+            sync_folder(folder)
+
     def load(self, volume: str, generation: int) -> DiskMap:
         """Raises `NotFound`, `MapError`."""
         found = MapStore(self._folder / _serial(volume)).load(generation)
         if found is None:
             raise NotFound(
-                f"Volume {volume} was not read back as generation {generation}, or not as the last one.",
+                f"Volume {volume} was not read back as generation {generation}, or was written to since.",
                 "Run a verify job first.",
             )
         return found

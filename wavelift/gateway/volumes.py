@@ -14,6 +14,7 @@ from pathlib import Path
 from wavelift.blocks.errors import VolumeTooSmall
 from wavelift.blocks.volume import VolumeWriter, open_direct
 from wavelift.gateway.owners import Owners
+from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.turns import Turns
 from wavelift.service.errors import NotFound
 
@@ -39,9 +40,10 @@ class Volume:
 class Volumes:
     """The device folder, read anew each time: volumes come and go, and a restart may move them."""
 
-    def __init__(self, folder: Path, owners: Path) -> None:
-        """`owners` is where it is kept whose packs came last."""
+    def __init__(self, folder: Path, owners: Path, readbacks: ReadBacks) -> None:
+        """`owners` is where it is kept whose packs came last; `readbacks` drop those of a volume before it changes."""
         self._folder = folder
+        self._readbacks = readbacks
         self.turns = Turns(Owners(owners))
 
     def all(self) -> list[Volume]:
@@ -107,6 +109,7 @@ class Volumes:
                     stack.callback(os.close, direct)
                 for opened in (fd,) if direct is None else (fd, direct):
                     self._require_linked(volume, opened)
+                self._readbacks.drop(volume)
                 yield VolumeWriter(found.id, found.size, fd, direct)
                 os.fdatasync(fd)
                 # What was written to a device that left meanwhile may be anywhere.
