@@ -21,7 +21,7 @@ from wavelift.blocks.errors import SinkUnauthorized
 from wavelift.blocks.sink import open_sink
 from wavelift.blocks.throttle import Stopped, Throttle
 from wavelift.blocks.wire import abandon
-from wavelift.gateway import body
+from wavelift.gateway import body, data
 from wavelift.gateway.data import PACKS_AT_ONCE
 from wavelift.service import tokens
 
@@ -187,3 +187,15 @@ def test_the_limit_does_not_wait_for_a_sender_that_reads_nothing(
         ours.sendall(bytes(10))
         reader.join(10)
         assert not reader.is_alive() and held.taken == 10
+
+
+def test_a_sender_may_pause_in_the_middle_of_a_pack(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "IDLE_SECONDS", 0.2)
+    pack = make_pack(DATA)
+    with begin(gateway, pack, len(pack) // 2) as sock:
+        time.sleep(0.6)
+        sock.sendall(pack[len(pack) // 2 :])
+        answer = http.client.HTTPResponse(sock)
+        answer.begin()
+        assert answer.status == 200
+    assert gateway.volume.read_bytes()[:BLOCK] == DATA

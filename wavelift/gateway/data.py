@@ -41,6 +41,9 @@ MAX_CONNECTIONS = 256
 # Beyond so many connections those that are idle keep no memory; fresh memory costs a few percent of a pack's time.
 KEPT_SCRATCHES = 16
 IDLE_SECONDS = 300.0
+# Under a limit of its own a sender may pause in the middle of a pack; whether it is still there the keepalive finds.
+PAUSE_SECONDS = 24 * 3600.0
+KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 20, socket.TCP_KEEPCNT: 6}
 # From the connection to the end of its first request's head: until a token was verified, anybody may be there.
 FIRST_SECONDS = 20.0
 # Those that come when there is no place; so many at a time are told why.
@@ -184,6 +187,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         super().setup()
         self.rfile.close()
         self._inbound = Inbound(self.connection)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            self.connection.setsockopt(socket.IPPROTO_TCP, option, value)
         self.rfile = io.BufferedReader(self._inbound)
         # Page-aligned, as writes past the page cache need it.
         self._scratch = mmap.mmap(-1, MAX_RECORD)
@@ -214,6 +220,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.server.connections > KEPT_SCRATCHES:
             self._scratch.madvise(mmap.MADV_DONTNEED)
         self.close_connection = self.close_connection or not kept
+        self.connection.settimeout(IDLE_SECONDS)
         # One write, so that it leaves as one packet.
         self.wfile.write(_response(*answer, close=self.close_connection))
         if self.close_connection:
@@ -230,6 +237,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _take(self, body: ThrottledBody) -> dict[str, int | float]:
         claims = verify(self.server.key, bearer_of(self.headers.get("authorization")))
         self._verified = True
+        self._inbound.body(PAUSE_SECONDS)
         found = _ROUTE.match(urlsplit(self.path).path)
         if found is None:
             raise NotFound(f"There is no {self.path} here.", "This port takes packs only.")

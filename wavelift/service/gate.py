@@ -117,7 +117,8 @@ class Watched:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        peer: Peer = tuple(scope["client"])
+        # None of a peer that has left already.
+        peer: Peer = tuple(scope["client"] or ("", 0))
         if not {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}:
             self._gate.asked(peer)
 
