@@ -55,11 +55,16 @@ class JobContext(Generic[S]):
         self._live = live
         self._store = store
         self._moved = moved
+        self._read: tuple[dict[str, Any], S] | None = None
 
     @property
     def spec(self) -> S:
         """The spec as it is now: a resubmission may have replaced its credentials meanwhile."""
-        return self._model.model_validate(self._live.spec)
+        raw = self._live.spec
+        # Asked for with every pack, and replaced as a whole.
+        if self._read is None or raw is not self._read[0]:
+            self._read = raw, self._model.model_validate(raw)
+        return self._read[1]
 
     @property
     def stop(self) -> threading.Event:
