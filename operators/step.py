@@ -9,6 +9,7 @@ within seconds; attaching a volume and starting the gateway are waited for in th
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,9 @@ class StepOperator(BaseOperator):
         self.manifest = manifest
         self.migration = migration
 
+    @abstractmethod
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         """Do what is missing: a trigger to wait for, or the step's result once nothing is."""
-        raise NotImplementedError(type(self).__name__)
 
     def execute(self, context: Context, event: Any = None) -> dict[str, Any]:
         run = MigrationRun.of(self.manifest, self.migration, context)

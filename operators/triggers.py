@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -48,9 +49,9 @@ class WaitTrigger(BaseTrigger):
 
     delay = 5.0
 
+    @abstractmethod
     async def wait(self) -> dict[str, Any]:
         """Return once it is worth looking again: the event."""
-        raise NotImplementedError(type(self).__name__)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         await asyncio.sleep(self.delay)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.blocks import reader
 from wavelift.agent.replication import Order, Target, replicate
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.blockmap import generation_root
 from wavelift.blocks.digest import BLOCK
-from wavelift.blocks.readback import read_root
 from wavelift.blocks.sink import Receipt
 from wavelift.blocks.sink_local import LocalSink
 from wavelift.service.errors import Conflict
@@ -146,7 +146,7 @@ class Migration:
     def proven(self, result: dict[str, Any]) -> None:
         """That source, volume and map are one."""
         assert self.volume.read_bytes() == self.guest.content
-        assert generation_root([("sda", read_root(self.volume, SIZE))]).hex() == result["root"]
+        assert generation_root([("sda", reader.disk_root(self.volume, SIZE))]).hex() == result["root"]
 
     def committed(self, generation: int, base: int | None) -> None:
         self.proven(self.run(generation, base))

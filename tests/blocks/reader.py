@@ -56,7 +56,7 @@ class Bytes:
 
 def block_digests(content: bytes) -> bytes:
     blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)]
-    return b"".join(blake3(block).digest() if any(block) else bytes(32) for block in blocks)
+    return b"".join(blake3(block).digest() if block != bytes(len(block)) else bytes(32) for block in blocks)
 
 
 def key_id(key: bytes) -> bytes:
@@ -188,3 +188,19 @@ def generation_root(disks: dict[str, bytes]) -> bytes:
         struct.pack("<I", len(name.encode())) + name.encode() + root for name, root in sorted(disks.items())
     )
     return blake3(b"wavelift generation 1\0" + joined).digest()
+
+
+def disk_root(path: Path, size: int) -> bytes:
+    """The root of the first bytes of a file."""
+    segments = b""
+    with path.open("rb") as file:
+        for start in range(0, size, 1 << 30):
+            left = min(1 << 30, size - start)
+            table = b""
+            while left:
+                content = file.read(min(left, 1 << 20))
+                require(content, "too short")
+                table += block_digests(content)
+                left -= len(content)
+            segments += blake3(table).digest() if any(table) else bytes(32)
+    return blake3(b"wavelift disk 1\0" + struct.pack("<Q", size) + segments).digest()

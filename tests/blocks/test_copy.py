@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.blocks import reader
 from wavelift.blocks.blockmap import MapStore, WorkTable, disk_root, segment_digest
 from wavelift.blocks.compress import Compression
 from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
@@ -19,7 +20,7 @@ from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, SEGMENT_BLOCKS, ZERO_
 from wavelift.blocks.errors import SinkUnreachable, SourceError
 from wavelift.blocks.pack import Codec
 from wavelift.blocks.plan import Intervals, Range, ranges
-from wavelift.blocks.readback import Uncached, read_root
+from wavelift.blocks.readback import ReadBack, Uncached
 from wavelift.blocks.sink import Receipt
 from wavelift.sources.image import ImageSource
 
@@ -98,7 +99,7 @@ def test_a_copy_overwrites_everything_and_its_digests_make_the_root(tmp_path: Pa
     (table,) = work.tables()
     work.close()
     assert table == digests(memoryview(path.read_bytes()))
-    assert disk_root(SIZE, segment_digest(table)) == read_root(path, SIZE)
+    assert disk_root(SIZE, segment_digest(table)) == reader.disk_root(path, SIZE)
 
 
 def test_the_first_error_of_a_worker_is_raised_and_nothing_hangs(tmp_path: Path) -> None:
@@ -227,19 +228,24 @@ def test_digests_tell_zeroes_from_the_rest() -> None:
     assert digest(memoryview(b"x" * 512)) != digest(memoryview(b"x" * 1024))
 
 
+def read_back(path: Path, size: int) -> bytes:
+    with ReadBack(path, size) as found:
+        root = disk_root(size, b"".join(segment_digest(table) for table in found.tables()))
+        assert found.done == size
+    return root
+
+
 @pytest.mark.parametrize("size", [512, BLOCK + 512, 17 * MIB + 1536])
 def test_reading_back_equals_digesting_the_bytes(tmp_path: Path, size: int) -> None:
     path = image(tmp_path / "a", {0: pattern(min(size, 3 * MIB)), size - 100: pattern(100)}, size)
     table = digests(memoryview(path.read_bytes()))
-    seen: list[int] = []
-    assert read_root(path, size, progress=seen.append) == disk_root(size, segment_digest(table))
-    assert seen[-1] == size
+    assert read_back(path, size) == disk_root(size, segment_digest(table))
     # A volume larger than its disk: only the disk counts.
     with path.open("ab") as file:
         file.write(b"more than the disk")
-    assert read_root(path, size) == disk_root(size, segment_digest(table))
+    assert read_back(path, size) == disk_root(size, segment_digest(table))
     with pytest.raises(SourceError):
-        read_root(path, size + MIB)
+        read_back(path, size + MIB)
 
 
 def test_reading_back_goes_past_the_page_cache(tmp_path: Path) -> None:
@@ -250,7 +256,7 @@ def test_reading_back_goes_past_the_page_cache(tmp_path: Path) -> None:
         shared = Path("/dev/shm") / f"wavelift-test-{os.getpid()}"
         try:
             shared.write_bytes(path.read_bytes())
-            assert read_root(shared, SIZE) == read_root(path, SIZE)
+            assert read_back(shared, SIZE) == read_back(path, SIZE)
         finally:
             shared.unlink()
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.blocks import reader
 from tests.cli.conftest import MIB, Shell, noise, write
 from wavelift.blocks.blockmap import read_map
 from wavelift.blocks.digest import BLOCK, SEGMENT
-from wavelift.blocks.readback import read_root
 
 SIZE = SEGMENT + 5 * MIB
 
@@ -44,7 +44,9 @@ def test_many_differences_are_all_in_the_json_alone(shell: Shell, disks: tuple[P
 
 def test_a_block_map_stands_for_its_disk(shell: Shell, disks: tuple[Path, Path]) -> None:
     made = shell.json("map", "-o", "maps/monday.map", "a.raw")
-    assert made["root"] == read_root(disks[0], SIZE).hex() == read_map(shell.folder / "maps/monday.map").root.hex()
+    assert (
+        made["root"] == reader.disk_root(disks[0], SIZE).hex() == read_map(shell.folder / "maps/monday.map").root.hex()
+    )
     assert shell.json("map", "a.raw")["root"] == made["root"]
     write(disks[0], {SEGMENT + MIB: b"changed"})
     for pair in (("maps/monday.map", "a.raw"), ("a.raw", "maps/monday.map")):
@@ -78,7 +80,7 @@ def test_a_block_map_replaces_nothing_but_block_maps(shell: Shell) -> None:
 
 def test_the_root_is_one_line_for_a_script(shell: Shell, disks: tuple[Path, Path]) -> None:
     done = shell.run("map", "a.raw")
-    assert done.stdout.split()[:2] == [read_root(disks[0], SIZE).hex(), "a.raw"] and done.stderr == ""
+    assert done.stdout.split()[:2] == [reader.disk_root(disks[0], SIZE).hex(), "a.raw"] and done.stderr == ""
 
 
 def test_a_damaged_block_map_is_no_verdict(shell: Shell, disks: tuple[Path, Path]) -> None:

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.blocks import reader
 from wavelift.blocks.digest import BLOCK, digests
 from wavelift.blocks.pack import END_SIZE, PackDisk, PackHeader, PackWriter
-from wavelift.blocks.readback import read_root
 from wavelift.blocks.throttle import Throttle
 from wavelift.gateway.data import DataServer
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
@@ -266,7 +266,7 @@ def test_a_verification_waits_for_open_packs_and_keeps_new_ones_away(gateway: Ga
         store.close()
     assert gateway.volume.read_bytes()[: 3 * BLOCK] == b"x" * BLOCK + b"y" * BLOCK + b"o" * BLOCK
     assert job.result is not None
-    assert job.result["disks"][0]["root"] == read_root(gateway.volume, SIZE).hex()
+    assert job.result["disks"][0]["root"] == reader.disk_root(gateway.volume, SIZE).hex()
     assert gateway.put(make_pack(b"z" * BLOCK))[0] == 200
 
 

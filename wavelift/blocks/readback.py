@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from wavelift.blocks.blockmap import disk_root, segment_digest, segments_of, table_size
+from wavelift.blocks.blockmap import segment_digest, segments_of, table_size
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, digests
 from wavelift.blocks.errors import SourceError
 
@@ -139,19 +139,3 @@ class ReadBack:
             place = (at - base) // BLOCK * DIGEST
             table[place : place + len(found)] = found
             at = max(at + length, min(end, self._source.next_data(at + length, end) // BLOCK * BLOCK))
-
-
-def read_root(
-    path: Path,
-    size: int,
-    *,
-    check: Callable[[], None] = lambda: None,
-    progress: Callable[[int], None] = lambda _done: None,
-) -> bytes:
-    """The disk root of the first `size` bytes; `progress` gets the bytes done. Raises as `ReadBack` does."""
-    segments = bytearray()
-    with ReadBack(path, size, check=check) as found:
-        for table in found.tables():
-            segments += segment_digest(table)
-            progress(found.done)
-    return disk_root(size, bytes(segments))
