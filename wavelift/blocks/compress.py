@@ -23,7 +23,7 @@ PAUSE = 3 << 20
 SAVED = 0.35
 # Seconds to compress a byte at the fast level on a busy machine, until it was measured.
 FIRST_COST = 1 / 250e6
-WINDOW_BYTES = 16 << 20
+WINDOW_BYTES = 4 << 20
 WINDOW_SECONDS = 2.0
 
 

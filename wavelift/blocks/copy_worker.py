@@ -6,7 +6,6 @@ pack itself: memory is workers x (one pack + one record), whatever the disk's si
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from wavelift.blocks.compress import Compressor
@@ -80,7 +79,6 @@ class Worker:
         whole = pack.finish()
         self._ack.sequence = self._sequence
         self._ack.wire_bytes += len(whole)
-        began = time.monotonic()
         try:
             receipt = self._sink().put(self._sequence, whole)
         except BlocksNotThere as refusal:
@@ -90,7 +88,7 @@ class Worker:
             for offset, length in refusal.missing:
                 self._put_data(offset, length)
             return
-        self._job.gauge.sent(len(whole), max(0.0, time.monotonic() - began - receipt.busy_seconds))
+        self._job.gauge.sent(len(whole), receipt.link_seconds)
 
     def _put_data(self, offset: int, length: int) -> None:
         """A pack of its own for what the volume did not hold after all; the former one has been sent."""

@@ -35,6 +35,7 @@ DATA_MARK = b"RECD"
 END_MARK = b"DONE"
 RECORD_HEADER = RECORD.size
 END_SIZE = END.size
+assert RECORD_HEADER == END_SIZE  # so that either can be read before it is known which one comes
 # Of a copy record, in place of a payload: index of the disk, 0, offset there.
 ORIGIN = struct.Struct("<HHIQ")
 # The longest thing that can stand in front of a payload.

@@ -84,12 +84,14 @@ class PackReader:
         Of a copy record there is the room for its data, for the caller to fill from the origin and to check.
         """
         records = covered = data_bytes = 0
+        front = memoryview(self._front)
         while True:
-            mark = self._exactly(memoryview(self._front)[:4], "a record")
-            if bytes(mark) == END_MARK:
+            # Records and the end have heads of one length.
+            mark = bytes(self._exactly(front[:RECORD_HEADER], "a record")[:4])
+            if mark == END_MARK:
                 self._check_end(PackTotals(records, covered, data_bytes))
                 return
-            if bytes(mark) != DATA_MARK:
+            if mark != DATA_MARK:
                 raise CorruptPack("a record does not begin as one")
             if records == MAX_RECORDS:
                 raise PackTooLarge("number of records", f"{MAX_RECORDS}")
@@ -138,7 +140,6 @@ class PackReader:
 
     def _read_record(self) -> Record:
         front = memoryview(self._front)
-        self._exactly(front[4:RECORD_HEADER], "a record's header")
         _, codec, reserved, disk, offset, length, payload, crc = RECORD.unpack(front[:RECORD_HEADER])
         known = codec in _CODECS
         size = blocks_of(min(length, MAX_RECORD)) * DIGEST if known and codec != Codec.ZERO else 0
@@ -225,7 +226,6 @@ class PackReader:
 
     def _check_end(self, seen: PackTotals) -> None:
         front = memoryview(self._front)
-        self._exactly(front[4:END_SIZE], "its end record")
         _, records, covered, data_bytes, reserved, crc = END.unpack(front[:END_SIZE])
         if zlib.crc32(front[: END_SIZE - 4]) != crc or reserved != 0:
             raise CorruptPack("its end record does not match its checksum")

@@ -33,13 +33,13 @@ Credential = Callable[[], SinkDescriptor]
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the receiver made durable: blocks, bytes of disk, bytes of pack. `busy_seconds` is its own part of the
-    time: checking, writing, flushing."""
+    """What the receiver made durable: blocks, bytes of disk, bytes of pack. `link_seconds` the pack was on its way,
+    throttles included; what the receiver took to check and write it is not of the link."""
 
     blocks: int
     bytes: int
     wire_bytes: int
-    busy_seconds: float
+    link_seconds: float
 
 
 class Sink(Protocol):
@@ -89,7 +89,9 @@ class GatewaySink:
         while True:
             descriptor = self._descriptor()
             try:
-                status, body = self._try(descriptor, sequence, pack)
+                connection = self._connected(descriptor)
+                began = time.monotonic()
+                status, body = self._exchange(connection, descriptor, sequence, pack)
             except Stopped:
                 self._abandon()
                 raise
@@ -106,9 +108,8 @@ class GatewaySink:
             else:
                 if status == 200:
                     self._meter.delivered()
-                    return Receipt(
-                        int(body["blocks"]), int(body["bytes"]), int(body["wire_bytes"]), float(body["busy_seconds"])
-                    )
+                    link = max(0.0, time.monotonic() - began - float(body["busy_seconds"]))
+                    return Receipt(int(body["blocks"]), int(body["bytes"]), int(body["wire_bytes"]), link)
                 failure = refusal(descriptor, status, body)
                 self._meter.failed(failure.code)
                 corrupt += failure.code == "corrupt"
@@ -139,7 +140,7 @@ class GatewaySink:
             abandon(self._connection.sock)
         self.close()
 
-    def _try(self, descriptor: SinkDescriptor, sequence: int, pack: memoryview) -> tuple[int, dict[str, Any]]:
+    def _connected(self, descriptor: SinkDescriptor) -> http.client.HTTPConnection:
         if self._peer != descriptor.peer:
             # A resubmission named another gateway, or another certificate: what is open is not with that one.
             self.close()
@@ -148,20 +149,25 @@ class GatewaySink:
             self._peer = descriptor.peer
             self._connection.response_class = _answers(self._flow)
             self._meter.connected(1)
+        return self._connection
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, descriptor: SinkDescriptor, sequence: int, pack: memoryview
+    ) -> tuple[int, dict[str, Any]]:
         path = f"/v1/volumes/{quote(descriptor.volume, safe='')}/generations/{descriptor.generation}/packs/{sequence}"
         headers = {
             "Authorization": f"Bearer {descriptor.token}",
             "Content-Type": "application/octet-stream",
             "Content-Length": str(len(pack)),
         }
-        self._connection.request("PUT", path, headers=headers)
+        connection.request("PUT", path, headers=headers)
         try:
-            send(self._connection.sock, pack, self._flow, REPLY_SECONDS)
+            send(connection.sock, pack, self._flow, REPLY_SECONDS)
         except TimeoutError:
             raise
         except OSError as error:
-            return _early(self._connection, error)
-        return answer_of(self._connection.getresponse())
+            return _early(connection, error)
+        return answer_of(connection.getresponse())
 
 
 def _answers(flow: Flow) -> type[http.client.HTTPResponse]:

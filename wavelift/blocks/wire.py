@@ -5,17 +5,19 @@ from __future__ import annotations
 import fcntl
 import io
 import socket
+import ssl
 import struct
 import termios
 import time
 from typing import TYPE_CHECKING
 
-from wavelift.blocks.bucket import LARGEST_CHUNK
 from wavelift.blocks.throttle import Flow
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+# At a time where nothing limits it: a limit that is set meanwhile is in force after so much.
+UNLIMITED_CHUNK = 1 << 20
 # How soon a stop is heard while the socket takes nothing.
 SLICE_SECONDS = 0.5
 # How long the gateway may take to end what it was doing with a pack that is given up.
@@ -27,11 +29,11 @@ ANSWER_SECONDS = 2.0
 def send(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds: float) -> None:
     """Send all of it, plain or over TLS. Raises `Stopped`, OSError; TimeoutError when nothing moved for so long."""
     timeout = sock.gettimeout()
-    sock.settimeout(min(SLICE_SECONDS, stall_seconds))
+    _wait_at_most(sock, min(SLICE_SECONDS, stall_seconds))
     try:
         at = 0
         while at < len(data):
-            end = at + flow.take(min(LARGEST_CHUNK, len(data) - at))
+            end = at + flow.take(min(UNLIMITED_CHUNK, len(data) - at))
             while at < end:
                 # After a timeout TLS wants the very same bytes again.
                 at += _send_some(sock, data[at:end], flow, stall_seconds)
@@ -99,15 +101,25 @@ def _send_some(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds:
     while True:
         try:
             return sock.send(data)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             flow.check()
             if time.monotonic() - since < stall_seconds:
                 continue
             # A gateway with a limit of its own sends an interim answer now and then; it stays unread for now.
             now = _unread(sock)
             if now <= unread:
-                raise
+                raise TimeoutError("the gateway took nothing more") from None
             since, unread = time.monotonic(), now
+
+
+def _wait_at_most(sock: socket.socket, seconds: float) -> None:
+    if isinstance(sock, ssl.SSLSocket):
+        sock.settimeout(seconds)
+        return
+    # The kernel's own time-out: with Python's each wait is a poll, and the socket takes a chunk in small pieces.
+    sock.settimeout(None)
+    whole = int(seconds)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", whole, int((seconds - whole) * 1e6)))
 
 
 def _unread(sock: socket.socket) -> int:

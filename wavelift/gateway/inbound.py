@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import socket
+import ssl
+import struct
 import time
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,7 @@ class Inbound(io.RawIOBase):
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
         self._connection = connection
+        self._plain = not isinstance(connection, ssl.SSLSocket)
         self._deadline: float | None = None
         self._left = 0
 
@@ -38,7 +41,12 @@ class Inbound(io.RawIOBase):
     def body(self, seconds: float) -> None:
         """A body follows, with pauses up to so long."""
         self._deadline = None
-        self._connection.settimeout(seconds)
+        if self._plain:
+            # The kernel's own time-out: with Python's each wait is a poll, and large reads come in small pieces.
+            self._connection.settimeout(None)
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), 0))
+        else:
+            self._connection.settimeout(seconds)
 
     def readable(self) -> bool:
         return True
@@ -46,7 +54,7 @@ class Inbound(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Raises OSError; TimeoutError and `HeadTooLong` for what goes beyond the bounds."""
         if self._deadline is None:
-            return self._connection.recv_into(buffer)
+            return self._of_body(memoryview(buffer))
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("no whole request came in time")
@@ -56,6 +64,14 @@ class Inbound(io.RawIOBase):
         if self._left < 0:
             raise HeadTooLong("the head of the request is too long")
         return got
+
+    def _of_body(self, view: memoryview) -> int:
+        # A BufferedReader asks for more than its own buffer holds only where all of it is wanted.
+        whole = self._plain and len(view) > io.DEFAULT_BUFFER_SIZE
+        try:
+            return self._connection.recv_into(view, 0, socket.MSG_WAITALL if whole else 0)
+        except BlockingIOError:
+            raise TimeoutError("nothing more came of a request") from None
 
 
 def hang_up(connection: socket.socket) -> None:

@@ -15,10 +15,13 @@ from wavelift.service.tokens import Claims
 
 
 class Body(Protocol):
-    """A request body that knows how much of it was read, in bytes."""
+    """A request body that knows how much of it was read, in bytes, and how long that was waited for."""
 
     @property
     def taken(self) -> int: ...
+
+    @property
+    def waited_seconds(self) -> float: ...
 
     def readinto(self, view: memoryview) -> int: ...
 
@@ -38,16 +41,8 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
     """
     claims.require_scope("write")
     claims.require_volume(target.volume)
-    began, waited = time.monotonic(), 0.0
-
-    def readinto(view: memoryview) -> int:
-        nonlocal waited
-        asked = time.monotonic()
-        got = body.readinto(view)
-        waited += time.monotonic() - asked
-        return got
-
-    reader = PackReader(readinto, scratch, copies=True)
+    began = time.monotonic()
+    reader = PackReader(body.readinto, scratch, copies=True)
     header = reader.header
     claims.require_migration(header.migration)
     named = [disk.volume for disk in header.disks]
@@ -65,5 +60,5 @@ def ingest(volumes: Volumes, claims: Claims, target: Target, body: Body, scratch
     if written.missing:
         raise BlocksNotThere(target.volume, written.missing)
     # So that the sender can tell a slow link, where compressing helps, from a slow volume.
-    busy = time.monotonic() - began - waited
+    busy = time.monotonic() - began - body.waited_seconds
     return {"blocks": written.blocks, "bytes": written.bytes, "wire_bytes": body.taken, "busy_seconds": round(busy, 6)}
