@@ -14,7 +14,7 @@ down: $(READY)            ## stop what `make up` started
 	$(PYTHON) -m demo down
 
 test: $(READY) lint       ## linters, types, import rules and the everyday suite
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --no-loadscope-reorder
 
 test-slow: $(READY)       ## what takes minutes more: machines that fail to boot, LVM inside a machine, kills, a live guest
 	$(PYTHON) -m pytest -m slow

@@ -57,11 +57,12 @@ class Counting:
 
 def database(size: int, writes: int, folder: Path) -> dict[str, float]:
     """Random 8 KiB writes, then an increment against the base's block map: bytes on the wire."""
-    from wavelift.blocks.blockmap import MapStore, WorkTable
+    from wavelift.blocks.blockmap import MapStore
     from wavelift.blocks.compress import Compression
     from wavelift.blocks.copy import CopyDisk, CopySettings, copy_disks
     from wavelift.blocks.digest import BLOCK, digests
     from wavelift.blocks.plan import DATA_RANGE, Range
+    from wavelift.blocks.worktable import WorkTable
 
     source = random.Random(1)
     pages = [page(source) for _ in range(512)]
@@ -96,8 +97,9 @@ def database(size: int, writes: int, folder: Path) -> dict[str, float]:
 
 def segments(blocks: int, folder: Path) -> dict[str, float]:
     """A map of so many blocks without zeroes, then two increments: time, bytes written, memory of a table."""
-    from wavelift.blocks.blockmap import MapStore, WorkTable
+    from wavelift.blocks.blockmap import MapStore
     from wavelift.blocks.digest import BLOCK, SEGMENT, TABLE
+    from wavelift.blocks.worktable import WorkTable
 
     source = random.Random(2)
     work, store = WorkTable(folder / "table", blocks * BLOCK), MapStore(folder / "maps")
@@ -188,7 +190,7 @@ def sealing(rounds: int) -> dict[str, float]:
     """GB/s of one core: a 4 MiB pack written and read, plain and sealed."""
     from wavelift.blocks.crypto import KeyEncryptionKey, KeyRing, MigrationKey
     from wavelift.blocks.digest import digests
-    from wavelift.blocks.pack import PackDisk, PackHeader, PackReader, PackWriter
+    from wavelift.blocks.pack import PackDisk, PackHeader, PackReader, PackWriter, from_memory
 
     wrapping = KeyEncryptionKey(bytes(32))
     key, ring = MigrationKey.create(wrapping), KeyRing([wrapping])
@@ -205,16 +207,7 @@ def sealing(rounds: int) -> dict[str, float]:
         return writer.finish()
 
     def read(pack: memoryview) -> None:
-        at = 0
-
-        def readinto(view: memoryview) -> int:
-            nonlocal at
-            count = min(len(view), len(pack) - at)
-            view[:count] = pack[at : at + count]
-            at += count
-            return count
-
-        for _ in PackReader(readinto, scratch, ring).records():
+        for _ in PackReader(from_memory(pack), scratch, ring).records():
             pass
 
     def speed(work: Callable[[], object]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.blocks import reader
+from wavelift.agent.journal import encode_line
 from wavelift.agent.replication import Order, Target, replicate
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.blockmap import generation_root
@@ -212,3 +213,18 @@ def test_a_committed_generation_is_not_replicated_again(full: Migration) -> None
     full.committed(2, 1)
     with pytest.raises(Conflict):
         full.run(1, None)
+
+
+def test_what_another_version_of_the_agent_began_is_sent_again(full: Migration) -> None:
+    full.guest.write(0, 300, random.Random(3).randbytes(300 * BLOCK))
+    full.cut(2, 1, packs=2)
+    journal = full.state.journal(2)
+    former = [
+        {"tokens": [full.guest.token], "disks": [["sda", "d-1"]], "base": 1, "notes": []},
+        {"disk": 0, "ranges": [[0, MIB]]},
+    ]
+    journal.write_bytes(b"".join(encode_line(line) for line in former))
+    full.guest.write(0, 100)
+    result = full.run(2, 1)
+    assert "everything is sent again" in result["notes"][0]
+    full.proven(result)

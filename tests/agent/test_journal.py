@@ -11,9 +11,9 @@ import pytest
 
 from wavelift.agent import journal as module
 from wavelift.agent.journal import Journal, read_lines
-from wavelift.blocks.blockmap import WorkTable
 from wavelift.blocks.copy import Ack
 from wavelift.blocks.digest import BLOCK
+from wavelift.blocks.worktable import WorkTable
 
 SIZE = 64 * BLOCK
 Open = Callable[[], Journal]

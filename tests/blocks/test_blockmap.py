@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavelift.blocks.blockmap import MapStore, WorkTable, decode_index, disk_root, encode_index, generation_root
+from wavelift.blocks.blockmap import MapStore, decode_index, disk_root, encode_index, generation_root
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, digests
 from wavelift.blocks.errors import MapError, MapTooLarge, UnknownMap
+from wavelift.blocks.worktable import WorkTable
 
 from .conftest import GOLDEN, pattern
 

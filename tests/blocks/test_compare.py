@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavelift.blocks.blockmap import DiskMap, MapStore, WorkTable
+from wavelift.blocks.blockmap import DiskMap, MapStore
 from wavelift.blocks.compare import SizesDiffer, SourceTables, differences
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, SEGMENT_BLOCKS, blocks_of
 from wavelift.blocks.readback import ReadBack
+from wavelift.blocks.worktable import WorkTable
 from wavelift.sources.image import ImageSource
 
 SIZE = 2 * SEGMENT + 3 * BLOCK + 512

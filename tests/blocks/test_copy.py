@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.blocks import reader
-from wavelift.blocks.blockmap import MapStore, WorkTable, disk_root, segment_digest
+from wavelift.blocks.blockmap import MapStore, disk_root, segment_digest
 from wavelift.blocks.compress import Compression
 from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
 from wavelift.blocks.copy_worker import changed_runs
@@ -22,6 +22,7 @@ from wavelift.blocks.pack import Codec
 from wavelift.blocks.plan import Intervals, Range, ranges
 from wavelift.blocks.readback import ReadBack, Uncached
 from wavelift.blocks.sink import Receipt
+from wavelift.blocks.worktable import WorkTable
 from wavelift.sources.image import ImageSource
 
 from .conftest import TEXT, pattern, read

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavelift.blocks import copy_job
-from wavelift.blocks.blockmap import DiskMap, MapStore, WorkTable
+from wavelift.blocks.blockmap import DiskMap, MapStore
 from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
 from wavelift.blocks.digest import BLOCK, SEGMENT, digests
 from wavelift.blocks.errors import BlocksNotThere, UnknownPack
@@ -22,6 +22,7 @@ from wavelift.blocks.pack import Codec, PackReader
 from wavelift.blocks.plan import Intervals, ranges
 from wavelift.blocks.sink import Receipt
 from wavelift.blocks.volume import VolumeWriter
+from wavelift.blocks.worktable import WorkTable
 
 from .conftest import GOLDEN, read
 

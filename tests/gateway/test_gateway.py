@@ -27,7 +27,8 @@ from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volume, VolumeNotAttached, Volumes
 from wavelift.pinning import pinned_context
 from wavelift.service import tokens
-from wavelift.service.jobs import JobState, JobStatus, JobStore
+from wavelift.service.job_store import JobStore
+from wavelift.service.jobs import JobState, JobStatus
 from wavelift.service.runner import JobKind, JobRunner
 from wavelift.service.server import listen
 from wavelift.service.tls import service_identity

@@ -23,9 +23,11 @@ from wavelift.localcloud.server import LocalCloud
 from wavelift.manifest.load import load
 from wavelift.service.client import ServiceClient
 from wavelift.service.errors import WaveliftError
-from wavelift.service.jobs import JobState, JobStatus, JobStore
+from wavelift.service.job_context import JobContext
+from wavelift.service.job_store import JobStore
+from wavelift.service.jobs import JobState, JobStatus
 from wavelift.service.rest import build_app, shared_secret
-from wavelift.service.runner import JobContext, JobKind, JobRunner
+from wavelift.service.runner import JobKind, JobRunner
 from wavelift.service.server import listen, make_server, url_of
 from wavelift.service.tls import service_identity
 

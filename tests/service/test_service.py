@@ -24,9 +24,11 @@ from wavelift.service.client import (
     Unauthorized,
 )
 from wavelift.service.errors import Conflict, ForbiddenRequest, UnauthorizedRequest, WaveliftError
-from wavelift.service.jobs import TRANSITIONS, JobState, JobStore
+from wavelift.service.job_context import JobContext
+from wavelift.service.job_store import JobStore
+from wavelift.service.jobs import TRANSITIONS, JobState
 from wavelift.service.rest import build_app, shared_secret
-from wavelift.service.runner import JobContext, JobKind, JobRunner
+from wavelift.service.runner import JobKind, JobRunner
 from wavelift.service.server import listen, make_server, url_of
 from wavelift.service.tls import service_identity
 

@@ -16,7 +16,7 @@ from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.handshake import FormatMismatch, readable
 from wavelift.blocks.sink import open_sink
 from wavelift.service.client import ServiceClient, ServiceError
-from wavelift.service.jobs import JobStore
+from wavelift.service.job_store import JobStore
 from wavelift.service.rest import Health, build_app, shared_secret
 from wavelift.service.runner import JobRunner
 from wavelift.service.server import listen, make_server, url_of

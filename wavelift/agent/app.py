@@ -20,7 +20,8 @@ from wavelift.blocks.errors import BlockError
 from wavelift.blocks.limits import LimitAnswer, Limits, MigrationLimitAnswer, SetLimit
 from wavelift.blocks.meter import WireMeter
 from wavelift.service.errors import InvalidRequest, NotFound, explain
-from wavelift.service.jobs import JobError, JobStore
+from wavelift.service.job_store import JobStore
+from wavelift.service.jobs import JobError
 from wavelift.service.rest import bearer, build_app, shared_secret
 from wavelift.service.runner import JobKind, JobRunner
 from wavelift.sources.base import Consistency, Source

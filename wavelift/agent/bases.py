@@ -11,9 +11,10 @@ from wavelift.agent.journal import acknowledged
 from wavelift.agent.state import MigrationState
 from wavelift.agent.tracker import clean, disproof, keep_only, still_there
 from wavelift.blocks.attempts import first_sequence
-from wavelift.blocks.blockmap import DiskMap, WorkTable
+from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.errors import MapError
 from wavelift.blocks.plan import Intervals
+from wavelift.blocks.worktable import WorkTable
 from wavelift.sources.base import PointInTime
 from wavelift.sources.together import Resumable, Tracked
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID=SOURCE",
         help="image, device, nbd://... or qmp:SOCKET?node=NODE[&agent=SOCKET] to offer (repeatable)",
     )
-    parser.add_argument("--connections", type=connections, default=6, metavar="N", help="to the gateway, per job")
+    parser.add_argument("--connections", type=connections, default=5, metavar="N", help="to the gateway, per job")
     add_plaintext(parser)
     add_limits(parser, MEMORY_MIB)
     add_log_format(parser)

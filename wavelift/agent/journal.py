@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wavelift.blocks.blockmap import WorkTable, write_durably, write_whole
 from wavelift.blocks.copy import Ack
 from wavelift.blocks.digest import BLOCK, DIGEST
+from wavelift.blocks.files import write_durably, write_whole
 from wavelift.blocks.plan import Intervals
+from wavelift.blocks.worktable import WorkTable
 
+VERSION = 1
 COMPACT_AFTER_LINES = 4096
 # Acknowledged and not yet in here: what is sent again, beside the packs under way, when the agent is killed now.
 UNDURABLE = 8
@@ -61,7 +63,7 @@ class Journal:
         kept: Sequence[Intervals] | None = None,
     ) -> None:
         self._path = path
-        self._begin = begin
+        self._begin = {"version": VERSION, **begin}
         self._tables = tables
         self.tallies = [DiskTally() for _ in tables]
         self.next_sequence: int = begin.get("first", 1)

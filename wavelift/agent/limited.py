@@ -7,7 +7,7 @@ from typing import Any
 
 from wavelift.blocks.limits import Limits
 from wavelift.blocks.throttle import Flow, strictest
-from wavelift.service.runner import JobContext
+from wavelift.service.job_context import JobContext
 
 # How soon what a resubmission carries is seen.
 LOOK_SECONDS = 0.5

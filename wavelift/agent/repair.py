@@ -25,7 +25,7 @@ from wavelift.blocks.errors import SinkError
 from wavelift.blocks.plan import Intervals, ranges
 from wavelift.blocks.remote_map import RemoteMap
 from wavelift.service.errors import Conflict, InvalidRequest, NotFound
-from wavelift.service.runner import JobContext
+from wavelift.service.job_context import JobContext
 from wavelift.sources.base import PointInTime
 from wavelift.sources.together import Since, open_all
 

@@ -19,7 +19,7 @@ from wavelift.blocks.limits import Limits
 from wavelift.blocks.meter import WireMeter
 from wavelift.blocks.sink import Sink, open_sink
 from wavelift.service.errors import InvalidRequest, WaveliftError
-from wavelift.service.runner import JobContext
+from wavelift.service.job_context import JobContext
 from wavelift.sources.base import Source
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"

@@ -14,12 +14,14 @@ from wavelift.agent.journal import DiskTally, Journal
 from wavelift.agent.reread import SourceUnstable, unstable
 from wavelift.agent.state import MigrationState
 from wavelift.agent.tracker import dirty, noting_zeroes, take_over
-from wavelift.blocks.blockmap import DiskMap, WorkTable, generation_root
+from wavelift.blocks.blockmap import DiskMap, generation_root
 from wavelift.blocks.compress import Compression
 from wavelift.blocks.copy import CopyDisk, CopySettings, copy_disks
 from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES
+from wavelift.blocks.memory import SHARED, MemoryBudget
 from wavelift.blocks.plan import Intervals, Range, ranges
 from wavelift.blocks.sink import Sink
+from wavelift.blocks.worktable import WorkTable
 from wavelift.service.errors import WaveliftError
 from wavelift.sources.base import PointInTime, Source
 from wavelift.sources.together import Since, open_all
@@ -46,6 +48,7 @@ class Order:
     targets: Sequence[Target]
     workers: int = 4
     compression: Compression = Compression.AUTO
+    memory: MemoryBudget = SHARED
 
 
 class Watch(Protocol):
@@ -145,7 +148,12 @@ class _Replication:
         ]
         watch.step("copying")
         settings = CopySettings(
-            order.migration, order.generation, order.workers, order.compression, journal.next_sequence
+            order.migration,
+            order.generation,
+            order.workers,
+            order.compression,
+            journal.next_sequence,
+            order.memory,
         )
         copy_disks(settings, disks, journal.acknowledge, check)
 

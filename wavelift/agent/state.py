@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wavelift.agent.journal import encode_line, read_lines
-from wavelift.blocks.blockmap import MapStore, write_durably
+from wavelift.agent.journal import VERSION, encode_line, read_lines
+from wavelift.blocks.blockmap import MapStore
+from wavelift.blocks.files import write_durably
 from wavelift.blocks.plan import Intervals
 from wavelift.service.errors import Conflict, NotFound
+
+NOTHING_KNOWN = {"version": VERSION, "tokens": [], "disks": [], "base": None, "notes": [], "first": None}
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,15 @@ class MigrationState:
 
     def disown(self, generation: int) -> None:
         """What was read of a generation is not to be relied on: the next attempt begins afresh."""
-        begun = self.begun(generation)
+        begun = self.begun(generation) or NOTHING_KNOWN
         # No attempt is of no moment and no disks, so the next one is another.
-        write_durably(self.journal(generation), encode_line({**(begun or {}), "tokens": [], "disks": []}))
+        write_durably(self.journal(generation), encode_line({**begun, "tokens": [], "disks": []}))
 
     def begun(self, generation: int) -> dict[str, Any] | None:
         lines = read_lines(self.journal(generation))
+        if lines and lines[0].get("version") != VERSION:
+            # Of what another version of the agent began, only that it did can be told.
+            return NOTHING_KNOWN
         return lines[0] if lines else None
 
     def begun_tokens(self, generation: int) -> dict[str, str]:

@@ -6,9 +6,10 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
 
-from wavelift.blocks.blockmap import DiskMap, WorkTable, segments_of
+from wavelift.blocks.blockmap import DiskMap, segments_of
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, ZERO_DIGEST, blocks_of, digest
 from wavelift.blocks.plan import Intervals, Range
+from wavelift.blocks.worktable import WorkTable
 from wavelift.sources.base import Extent, PointInTime
 from wavelift.sources.nbd_status import joined
 

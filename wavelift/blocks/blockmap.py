@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,14 +28,14 @@ from wavelift.blocks.digest import (
     blocks_of,
 )
 from wavelift.blocks.errors import MapError, MapTooLarge, UnknownMap
-from wavelift.blocks.volume import VolumeWriter
+from wavelift.blocks.files import read_at_most, write_durably
 
 MAGIC = b"WLMAP\r\n\0"
 VERSION = 1
 MAX_NAME = 1024
 _INDEX = struct.Struct("<8sHHIQQ")
 MAX_INDEX = _INDEX.size + MAX_NAME + MAX_DISK // SEGMENT * DIGEST + 4
-_ZERO_TABLE = bytes(TABLE)
+ZERO_TABLE = bytes(TABLE)
 _DISK_DOMAIN = b"wavelift disk 1\0"
 _GENERATION_DOMAIN = b"wavelift generation 1\0"
 
@@ -51,7 +51,7 @@ def table_size(size: int, segment: int) -> int:
 
 def segment_digest(table: bytes | bytearray) -> bytes:
     """BLAKE3 of the table, or the zero sentinel for a segment of zeroes."""
-    return ZERO_DIGEST if table == _ZERO_TABLE[: len(table)] else blake3(table).digest()
+    return ZERO_DIGEST if table == ZERO_TABLE[: len(table)] else blake3(table).digest()
 
 
 def disk_root(size: int, segments: bytes) -> bytes:
@@ -89,10 +89,10 @@ class DiskMap:
         name = self.segment(number)
         length = table_size(self.size, number)
         if name == ZERO_DIGEST:
-            return _ZERO_TABLE[:length]
+            return ZERO_TABLE[:length]
         path = self.folder / name.hex()
         try:
-            table = _read_at_most(path, length)
+            table = read_at_most(path, length)
         except OSError as error:
             raise _unreadable(path, error) from None
         if len(table) != length or segment_digest(table) != name:
@@ -164,45 +164,6 @@ def decode_index(data: bytes, folder: Path) -> DiskMap:
     return DiskMap(disk, size, data[end:-4], folder)
 
 
-class WorkTable:
-    """The digests of a generation while it is made: a flat file, sparse where the disk is zero."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.size = size
-        os.ftruncate(self._fd, blocks_of(size) * DIGEST)
-
-    def write(self, offset: int, table: bytes) -> None:
-        """Digests of the blocks from byte `offset` of the disk on."""
-        view, at = memoryview(table), offset // BLOCK * DIGEST
-        while view:
-            count = os.pwrite(self._fd, view, at)
-            view, at = view[count:], at + count
-
-    def clear(self, start: int, end: int) -> None:
-        """No digests for these bytes of the disk, as for zeroes; takes no room and no time of its size."""
-        first, last = start // BLOCK * DIGEST, blocks_of(end) * DIGEST
-        VolumeWriter("", last, self._fd, None).zero(first, last - first)
-
-    def sync(self) -> None:
-        os.fdatasync(self._fd)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def tables(self) -> Iterator[bytes]:
-        return map(self.table, range(segments_of(self.size)))
-
-    def table(self, segment: int) -> bytes:
-        """Holes of the file are not read."""
-        start, length = segment * TABLE, table_size(self.size, segment)
-        try:
-            empty = os.lseek(self._fd, start, os.SEEK_DATA) >= start + length
-        except OSError:  # ENXIO: nothing but a hole up to the end
-            empty = True
-        return _ZERO_TABLE[:length] if empty else os.pread(self._fd, length, start)
-
-
 class Tabled(Protocol):
     """What can become a map: its tables in order, segment by segment."""
 
@@ -230,7 +191,7 @@ def write_map(index: Path, disk: str, size: int, tables: Iterable[bytes]) -> Dis
 def read_map(index: Path) -> DiskMap:
     """Raises `MapError` and its kinds when there is none, or a damaged one."""
     try:
-        data = _read_at_most(index, MAX_INDEX)
+        data = read_at_most(index, MAX_INDEX)
     except OSError as error:
         raise MapError(f"The block map {index} cannot be read: {error.strerror}.", "Run a full copy.") from None
     return decode_index(data, _tables_of(index))
@@ -265,7 +226,7 @@ class MapStore:
                 path.unlink()
         used: set[str] = set()
         for path in self.folder.glob("*.map"):
-            found = decode_index(_read_at_most(path, MAX_INDEX), self._segments)
+            found = decode_index(read_at_most(path, MAX_INDEX), self._segments)
             used.update(found.segment(number).hex() for number in range(segments_of(found.size)))
         for path in self._segments.iterdir():
             if path.name not in used:
@@ -275,40 +236,8 @@ class MapStore:
         return self.folder / f"{generation}.map"
 
 
-def _read_at_most(path: Path, limit: int) -> bytes:
-    """A whole file. Raises OSError, and `MapTooLarge` before it reads one that is longer."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size > limit:
-            raise MapTooLarge(str(path), limit)
-        return file.read()
-
-
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return _read_at_most(path, len(data)) == data
+        return read_at_most(path, len(data)) == data
     except (OSError, MapTooLarge):
         return False
-
-
-def write_whole(fd: int, data: bytes) -> None:
-    """All of the data: the system may take a part of it at a time."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file whole: after a crash it holds either all of the old or all of the new."""
-    temporary = path.with_name(f".{path.name}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        write_whole(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -11,8 +11,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wavelift.blocks.bandwidth import AnyBandwidth, Bandwidth
-from wavelift.blocks.blockmap import write_durably
 from wavelift.blocks.errors import BlockError
+from wavelift.blocks.files import write_durably
 from wavelift.blocks.throttle import Throttle
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 
 # An agent without any takes some 65 MiB, and is to stay under 96 in a full copy.
-DEFAULT_BYTES = 24 << 20
+DEFAULT_BYTES = 20 << 20
 LOOK_EVERY_SECONDS = 0.1
 
 

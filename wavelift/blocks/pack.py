@@ -13,7 +13,7 @@ from wavelift.blocks.pack_layout import (
     encode_header,
     encode_record,
 )
-from wavelift.blocks.pack_reader import PackReader
+from wavelift.blocks.pack_reader import PackReader, from_memory
 from wavelift.blocks.pack_writer import PackWriter
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "encode_end",
     "encode_header",
     "encode_record",
+    "from_memory",
 ]

@@ -236,6 +236,20 @@ class PackReader:
         self.totals = seen
 
 
+def from_memory(pack: memoryview) -> ReadInto:
+    """For a pack that is all there."""
+    at = 0
+
+    def readinto(view: memoryview) -> int:
+        nonlocal at
+        count = min(len(view), len(pack) - at)
+        view[:count] = pack[at : at + count]
+        at += count
+        return count
+
+    return readinto
+
+
 def _limited(readinto: ReadInto) -> ReadInto:
     taken = 0
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from blake3 import blake3
 from pydantic import TypeAdapter
 
-from wavelift.blocks.blockmap import DiskMap, generation_root, read_map, segments_of, write_durably, write_map
+from wavelift.blocks.blockmap import DiskMap, generation_root, read_map, segments_of, write_map
 from wavelift.blocks.errors import BlockError
+from wavelift.blocks.files import sync_folder, write_durably
 from wavelift.blocks.packheld import ROW, Held
-from wavelift.blocks.sink_folder import TEMPORARY, FolderSink, sync_folder
+from wavelift.blocks.sink_folder import TEMPORARY, FolderSink
 from wavelift.holding import InUse, held
 
 VERSION = 1

@@ -62,12 +62,3 @@ class FolderSink:
             if direct is not None:
                 os.close(direct)
             os.close(fd)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was made or renamed in it durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -6,7 +6,7 @@ import mmap
 import os
 from pathlib import Path
 
-from wavelift.blocks.pack import MAX_RECORD, PackReader
+from wavelift.blocks.pack import MAX_RECORD, PackReader, from_memory
 from wavelift.blocks.sink import Receipt
 from wavelift.blocks.volume import VolumeWriter, open_direct
 
@@ -31,16 +31,7 @@ class LocalSink:
 
     def put(self, sequence: int, pack: memoryview) -> Receipt:
         """Durable on return. Raises `PackError`, `VolumeTooSmall`, OSError."""
-        at = 0
-
-        def readinto(view: memoryview) -> int:
-            nonlocal at
-            count = min(len(view), len(pack) - at)
-            view[:count] = pack[at : at + count]
-            at += count
-            return count
-
-        written = self._writer.take(PackReader(readinto, self._scratch))
+        written = self._writer.take(PackReader(from_memory(pack), self._scratch))
         os.fdatasync(self._fd)
         return Receipt(written.blocks, written.bytes, len(pack), 0.0)
 

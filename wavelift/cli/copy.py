@@ -14,6 +14,7 @@ from wavelift.agent.replication import Order, Target, replicate
 from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.compress import MAX_LEVEL, Compression
 from wavelift.blocks.errors import BlockError, MapError
+from wavelift.blocks.memory import MemoryBudget
 from wavelift.blocks.plan import Intervals
 from wavelift.blocks.rate import InvalidRate, parse_rate
 from wavelift.blocks.throttle import Flow, Throttle
@@ -31,6 +32,8 @@ from wavelift.sources.qemu import QemuDisk
 from wavelift.sources.together import Described
 
 DISK = "source"
+# For packs under way: two of the largest, which those of a folder are.
+BUFFERS = 32 << 20
 EXAMPLES = """\
 examples:
   wavelift copy disk.raw copy.raw                              a full copy; holes stay holes
@@ -139,6 +142,7 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
                 base,
                 [Target(DISK, source, target.id, target.sinks(generation, flow), target.pack_bytes)],
                 compression=args.compress or target.compression,
+                memory=MemoryBudget(BUFFERS),
             )
             state.begin(target.id)
             try:

@@ -16,8 +16,8 @@ from wavelift.agent.doubts import bounded
 from wavelift.agent.journal import acknowledged
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.attempts import attempt_of
-from wavelift.blocks.blockmap import write_durably
 from wavelift.blocks.errors import BlockError
+from wavelift.blocks.files import write_durably
 from wavelift.cli.footing import Attempt, Ranges
 from wavelift.holding import InUse, held
 

@@ -7,10 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavelift.blocks.blockmap import DiskMap, WorkTable, segments_of
+from wavelift.blocks.blockmap import DiskMap, segments_of
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, blocks_of
 from wavelift.blocks.plan import Intervals
 from wavelift.blocks.readback import ReadBack
+from wavelift.blocks.worktable import WorkTable
 
 # (start, end) in bytes.
 Ranges = list[tuple[int, int]]

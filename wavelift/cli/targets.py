@@ -19,6 +19,7 @@ from wavelift.blocks.compare import differences
 from wavelift.blocks.compress import Compression
 from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES
 from wavelift.blocks.errors import BlockError, VolumeTooSmall
+from wavelift.blocks.files import sync_folder
 from wavelift.blocks.readback import ReadBack
 from wavelift.blocks.sink import Sink
 from wavelift.blocks.sink_local import LocalSink
@@ -182,7 +183,7 @@ class LocalTarget:
             if there == 0 and stat.S_ISREG(mode):
                 os.ftruncate(fd, size)
                 os.fsync(fd)
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
             elif there < size:
                 larger = f"Make it large enough: truncate -s {size} {self.path}"
                 raise TargetRefused(
@@ -288,11 +289,3 @@ def _mark(path: Path) -> str:
     finally:
         os.close(fd)
     return f"{inode}:{generation}"
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

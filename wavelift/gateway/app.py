@@ -20,7 +20,7 @@ from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.sampled import SampleSpec, read_sample
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import ForbiddenRequest, NotFound
-from wavelift.service.jobs import JobStore
+from wavelift.service.job_store import JobStore
 from wavelift.service.rest import Health, bearer, build_app
 from wavelift.service.runner import JobKind, JobRunner
 from wavelift.service.tokens import Claims, verify

@@ -18,8 +18,8 @@ from wavelift.blocks.readback import ReadBack
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import WaveliftError
+from wavelift.service.job_context import JobContext
 from wavelift.service.limits import unlimited
-from wavelift.service.runner import JobContext
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 END_SECONDS = 10.0

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from wavelift.blocks.blockmap import write_durably
+from wavelift.blocks.files import write_durably
 from wavelift.blocks.taken import mark_of
 
 Order = tuple[int, int]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wavelift.blocks.blockmap import DiskMap, MapStore, Tabled
-from wavelift.blocks.sink_folder import sync_folder
+from wavelift.blocks.files import sync_folder
 from wavelift.service.errors import NotFound
 
 

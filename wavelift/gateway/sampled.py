@@ -12,7 +12,7 @@ from wavelift.blocks.readback import Uncached
 from wavelift.blocks.sample import differing
 from wavelift.gateway.jobs import VerifyDisk
 from wavelift.gateway.volumes import Volumes
-from wavelift.service.runner import JobContext
+from wavelift.service.job_context import JobContext
 
 MAX_BLOCKS = 4096
 Offset = Annotated[int, Field(ge=0, multiple_of=BLOCK)]

@@ -7,119 +7,23 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from pydantic import BaseModel, ValidationError
 
 from wavelift.service.errors import Conflict, InvalidRequest, NotFound, NotServing, explain
 from wavelift.service.events import JobEvent
-from wavelift.service.jobs import JobError, JobState, JobStatus, JobStore, Moved, Progress, unchanging
+from wavelift.service.job_context import Cancelled, JobContext, Live, S
+from wavelift.service.job_store import JobStore
+from wavelift.service.jobs import JobError, JobState, JobStatus, Moved, unchanging
 from wavelift.service.logs import lines_of_job
 
 log = logging.getLogger(__name__)
 
-S = TypeVar("S", bound=BaseModel)
-REPORT_EVERY_SECONDS = 1.0
 STORE_PAUSE_SECONDS = 1.0
 MOVABLE = ("read", "wire", "written", "verified")
-RATE_WINDOW_SECONDS = 10.0
-
-
-class Cancelled(Exception):
-    """Raised inside a handler at its next check after a cancel or a stop of the service."""
-
-
-@dataclass
-class _Live:
-    stop: threading.Event = field(default_factory=threading.Event)
-    done: threading.Event = field(default_factory=threading.Event)
-    spec: dict[str, Any] = field(default_factory=dict)
-    step: str = ""
-    progress: Progress = field(default_factory=Progress)
-    saved_at: float = 0.0
-    # The first report of an attempt tells what former ones did.
-    begun: bool = False
-    samples: deque[tuple[float, int]] = field(default_factory=deque)
-
-
-class JobContext(Generic[S]):
-    """A handler's view of its job."""
-
-    def __init__(self, key: str, attempt: int, model: type[S], live: _Live, store: JobStore, moved: Moved) -> None:
-        self.key = key
-        self.attempt = attempt
-        self._model = model
-        self._live = live
-        self._store = store
-        self._moved = moved
-        self._read: tuple[dict[str, Any], S] | None = None
-
-    @property
-    def spec(self) -> S:
-        """The spec as it is now: a resubmission may have replaced its credentials meanwhile."""
-        raw = self._live.spec
-        # Asked for with every pack, and replaced as a whole.
-        if self._read is None or raw is not self._read[0]:
-            self._read = raw, self._model.model_validate(raw)
-        return self._read[1]
-
-    @property
-    def stop(self) -> threading.Event:
-        """Set when the handler has to end; for code that waits on something else."""
-        return self._live.stop
-
-    def check(self) -> None:
-        """Raises `Cancelled` when the job has to end."""
-        if self._live.stop.is_set():
-            raise Cancelled(self.key)
-
-    def step(self, name: str) -> None:
-        self._live.step = name
-        self._store.report(self.key, name, self._live.progress)
-
-    def progress(
-        self,
-        *,
-        total: int,
-        done: int,
-        wire: int = 0,
-        read: int = 0,
-        skipped: int = 0,
-        written: int = 0,
-        verified: int = 0,
-    ) -> None:
-        """Report bytes. The rate is that of the last ten seconds, so a stall shows."""
-        live = self._live
-        now = time.monotonic()
-        live.samples.append((now, done))
-        while len(live.samples) > 2 and now - live.samples[0][0] > RATE_WINDOW_SECONDS:
-            live.samples.popleft()
-        since, before = live.samples[0]
-        rate = max(0.0, (done - before) / (now - since)) if now - since > 0.05 else 0.0
-        eta = (total - done) / rate if rate > 0 else None
-        former, live.progress = (
-            live.progress,
-            Progress(
-                total_bytes=total,
-                done_bytes=done,
-                read_bytes=read,
-                skipped_bytes=skipped,
-                wire_bytes=wire,
-                written_bytes=written,
-                verified_bytes=verified,
-                bytes_per_second=rate,
-                eta_seconds=eta,
-            ),
-        )
-        if live.begun:
-            self._moved.add(former, live.progress)
-        live.begun = True
-        if now - live.saved_at >= REPORT_EVERY_SECONDS or done >= total:
-            live.saved_at = now
-            self._store.report(self.key, live.step, live.progress)
 
 
 @dataclass(frozen=True)
@@ -141,7 +45,7 @@ class JobRunner:
         self._store = store
         self._kinds = {kind.name: kind for kind in kinds}
         self._lock = threading.RLock()
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self.moved = Moved(moves)
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -274,7 +178,7 @@ class JobRunner:
                         del self._live[key]
                 live.done.set()
 
-    def _begin(self, key: str) -> tuple[JobStatus, _Live] | None:
+    def _begin(self, key: str) -> tuple[JobStatus, Live] | None:
         with self._lock:
             job = self._store.find(key)
             # Cancelled while it waited, forgotten, or queued twice.
@@ -284,17 +188,17 @@ class JobRunner:
                 # The store took the wish and then failed.
                 self._store.transition(key, JobState.CANCELLED)
                 return None
-            live = _Live(spec=self._store.spec(key))
+            live = Live(spec=self._store.spec(key))
             job = self._store.transition(key, JobState.RUNNING)
             self._live[key] = live
             return job, live
 
-    def _run(self, job: JobStatus, live: _Live) -> dict[str, Any] | JobError | None:
+    def _run(self, job: JobStatus, live: Live) -> dict[str, Any] | JobError | None:
         """The job's result, what it failed with, or None when it was told to end."""
         with lines_of_job(job.key, live.spec.get("migration"), live.spec.get("generation")):
             return self._attempt(job, live)
 
-    def _attempt(self, job: JobStatus, live: _Live) -> dict[str, Any] | JobError | None:
+    def _attempt(self, job: JobStatus, live: Live) -> dict[str, Any] | JobError | None:
         try:
             kind = self._kinds[job.kind]
             context: JobContext[Any] = JobContext(job.key, job.attempt, kind.model, live, self._store, self.moved)
@@ -315,7 +219,7 @@ class JobRunner:
                 log.warning("job %s failed: %s: %s", job.key, code, message)
             return JobError(code=code, message=message, remedy=remedy)
 
-    def _settle(self, key: str, live: _Live, outcome: dict[str, Any] | JobError | None) -> None:
+    def _settle(self, key: str, live: Live, outcome: dict[str, Any] | JobError | None) -> None:
         """Store how a job ended, again and again while the store refuses (a full disk): what is lost would stay
         `running` for ever. When the service ends first, its next start queues the job again."""
         while True:
@@ -329,7 +233,7 @@ class JobRunner:
             if self._stopping.wait(STORE_PAUSE_SECONDS):
                 return None
 
-    def _store_outcome(self, key: str, live: _Live, outcome: dict[str, Any] | JobError | None) -> None:
+    def _store_outcome(self, key: str, live: Live, outcome: dict[str, Any] | JobError | None) -> None:
         if outcome is None:
             cancelled = self._store.cancel_requested(key)
             self._store.transition(key, JobState.CANCELLED if cancelled else JobState.QUEUED)
