@@ -1,0 +1,55 @@
+"""What only a directory can do wrong: full, read-only, taken out, cut short."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wavelift.stores.base import Full, NotThere, Unavailable
+from wavelift.stores.directory import DirectoryStore
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "wavelift-test", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_and_nothing_of_the_object_stays(small: Path) -> None:
+    store = DirectoryStore(small)
+    store.put("a/1", bytes(3 << 20))
+    with pytest.raises(Full, match="a/2 cannot be written"):
+        store.put("a/2", bytes(2 << 20))
+    assert [entry.key for entry in store.list("")] == ["a/1"] and len(list((small / "a").iterdir())) == 1
+    store.put("a/2", bytes(1 << 19))
+
+
+def test_a_directory_that_went_is_not_one_without_objects(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "disk")
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(NotThere):
+        store.get("a/1")
+    store.put("a/1", b"x")
+    shutil.rmtree(tmp_path / "disk")
+    for ask in (lambda: store.get("a/1"), lambda: store.size("a/1"), lambda: list(store.list(""))):
+        with pytest.raises(Unavailable) as caught:
+            ask()
+        assert caught.value.retryable and "mounted" in caught.value.remedy
+    with pytest.raises(Unavailable):
+        store.put("a/1", b"x")
+    assert not (tmp_path / "disk").exists()
+
+
+def test_what_a_kill_left_is_no_object(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.put("a/1", b"x")
+    (tmp_path / "a/.new-0011223344556677").write_bytes(b"half")
+    assert [entry.key for entry in store.list("")] == ["a/1"]

@@ -1,0 +1,165 @@
+"""A directory as a store: each object a file, written past the page cache in large pieces where that is possible."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from wavelift.blocks.files import sync_folder
+from wavelift.blocks.volume import ALIGNED, open_direct
+from wavelift.stores.base import AlreadyThere, Denied, Entry, Full, NotThere, StoreError, Unavailable, checked
+
+STEP = 4 << 20
+# No key has a part that begins so.
+_TEMPORARY = ".new-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class DirectoryStore:
+    """Of one process or several, as its file system allows: a link makes what is new, a rename what replaces."""
+
+    def __init__(self, folder: Path) -> None:
+        """For a folder that is there."""
+        self._folder = folder
+        self._local = threading.local()
+
+    @property
+    def name(self) -> str:
+        return str(self._folder)
+
+    def put(self, key: str, data: bytes | bytearray | memoryview, *, new: bool = False) -> None:
+        path = self._path(key)
+        try:
+            self._make_room(path.parent)
+            temporary = path.with_name(_TEMPORARY + secrets.token_hex(8))
+            try:
+                self._write(temporary, memoryview(data))
+                if new:
+                    os.link(temporary, path)
+                else:
+                    temporary.replace(path)
+            except FileExistsError:
+                raise AlreadyThere(self.name, key) from None
+            finally:
+                temporary.unlink(missing_ok=True)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise self._explained(error, f"{key} cannot be written") from error
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        try:
+            with self._path(key).open("rb", buffering=0) as file:
+                file.seek(start)
+                return _all_of(file.fileno(), os.fstat(file.fileno()).st_size - start if length is None else length)
+        except FileNotFoundError:
+            raise self._missing(key) from None
+        except OSError as error:
+            raise self._explained(error, f"{key} cannot be read") from error
+
+    def size(self, key: str) -> int:
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            raise self._missing(key) from None
+        except OSError as error:
+            raise self._explained(error, f"{key} cannot be found") from error
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        try:
+            yield from self._entries(prefix)
+        except OSError as error:
+            raise self._explained(error, "it cannot be listed") from error
+
+    def delete(self, keys: Iterable[str]) -> None:
+        try:
+            for key in keys:
+                self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._explained(error, f"{key} cannot be deleted") from error
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        self._require_there()
+        found = []
+        for folder, _, names in os.walk(self._folder, onerror=_raise):
+            for name in names:
+                path = Path(folder, name)
+                key = path.relative_to(self._folder).as_posix()
+                if key.startswith(prefix) and not name.startswith(_TEMPORARY):
+                    about = path.stat()
+                    found.append(Entry(key, about.st_size, about.st_mtime))
+        yield from sorted(found, key=lambda entry: entry.key)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / checked(key)
+
+    def _missing(self, key: str) -> StoreError:
+        """An object that is not there is one thing, a disk that was taken out another."""
+        try:
+            self._require_there()
+        except OSError as error:
+            return self._explained(error, f"{key} cannot be found")
+        return NotThere(self.name, key)
+
+    def _require_there(self) -> None:
+        self._folder.stat()
+
+    def _make_room(self, folder: Path) -> None:
+        """The folder of an object, durably, but never the store's own: that would lie beside where its disk belongs."""
+        self._require_there()
+        missing = [each for each in (folder, *folder.parents) if each.is_relative_to(self._folder)]
+        for each in reversed(missing):
+            if not each.is_dir():
+                each.mkdir(exist_ok=True)
+                sync_folder(each.parent)
+
+    def _write(self, path: Path, data: memoryview) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        direct = open_direct(path)
+        try:
+            buffer = self._buffer()
+            for start in range(0, len(data), STEP):
+                part = data[start : start + STEP]
+                view = memoryview(buffer)[: -(-len(part) // ALIGNED) * ALIGNED]
+                view[: len(part)] = part
+                at = start
+                while view:
+                    count = os.pwrite(fd if direct is None else direct, view, at)
+                    view, at = view[count:], at + count
+            os.ftruncate(fd, len(data))
+            os.fsync(fd)
+        finally:
+            if direct is not None:
+                os.close(direct)
+            os.close(fd)
+
+    def _buffer(self) -> mmap.mmap:
+        """One for each thread, page-aligned as writes past the page cache need it."""
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = mmap.mmap(-1, STEP)
+        buffer: mmap.mmap = self._local.buffer
+        return buffer
+
+    def _explained(self, error: OSError, what: str) -> StoreError:
+        message = f"{self.name}: {what}: {error.strerror or error}."
+        if error.errno in _FULL:
+            return Full(message, "Make room, or go on with another disk.")
+        if error.errno in _DENIED:
+            return Denied(message, "Check who owns the directory, and that it is not mounted read-only.")
+        return Unavailable(message, "Check that the disk is there and mounted, and the kernel log for errors of it.")
+
+
+def _all_of(fd: int, length: int) -> bytes:
+    found = bytearray()
+    while len(found) < length and (piece := os.read(fd, length - len(found))):
+        found += piece
+    return bytes(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
