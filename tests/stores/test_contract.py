@@ -5,33 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wavelift.stores.base import AlreadyThere, NotThere, Store
-from wavelift.stores.directory import STEP, DirectoryStore
-from wavelift.stores.memory import MemoryStore
+from wavelift.stores.directory import STEP
 
 PARTS = st.text("abcXYZ019", min_size=1, max_size=4)
 KEYS = st.lists(PARTS, min_size=2, max_size=2).map("/".join)
-
-
-def directory(folder: Path) -> Store:
-    return DirectoryStore(folder)
-
-
-def memory(_: Path) -> Store:
-    return MemoryStore()
-
-
-@pytest.fixture(params=[memory, directory])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    make: Callable[[Path], Store] = request.param
-    return make(tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 70_001, STEP + 17])

@@ -1,0 +1,38 @@
+"""What the stores in buckets have in common: where one lies, and with what credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+# What both protocols take in one request.
+DELETE_AT_ONCE = 1000
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """`endpoint` is a URL; keys lie under `prefix`. `token` is that of temporary credentials, empty for others."""
+
+    endpoint: str
+    bucket: str
+    prefix: str
+    region: str
+    access_key_id: str
+    access_key_secret: str = field(repr=False)
+    token: str = field(default="", repr=False)
+    by_path: bool = False
+
+    def key(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    def short(self, key: str) -> str:
+        return key.removeprefix(f"{self.prefix}/") if self.prefix else key
+
+
+def in_batches(keys: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(keys)
+    while batch := list(islice(left, DELETE_AT_ONCE)):
+        yield batch
