@@ -6,13 +6,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import oss2
 import pytest
 
-from wavelift.localcloud.accounts import Accounts
-from wavelift.localcloud.faults.calls import Faults
-from wavelift.localcloud.listener import Listener
-from wavelift.localcloud.oss.model.store import ObjectStore
-from wavelift.localcloud.oss.service import ObjectService
+from tests.localcloud.conftest import KEY, REGION, SECRET
+from wavelift.localcloud.server import LocalCloud, Options
 from wavelift.stores.base import Store
 from wavelift.stores.bucket import Bucket
 from wavelift.stores.directory import DirectoryStore
@@ -20,27 +18,22 @@ from wavelift.stores.memory import MemoryStore
 from wavelift.stores.oss import OssStore
 from wavelift.stores.s3 import S3Store
 
-KEY, SECRET, REGION = "LOCALTEST", "a secret for tests", "cn-local"
 NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a local OSS with the bucket "packs"."""
-    store, accounts = ObjectStore(tmp_path_factory.mktemp("oss") / "oss"), Accounts({KEY: SECRET}, b"seal")
-    store.buckets.put("packs", None, "Standard")
-    service, listener = ObjectService(store, accounts, REGION, Faults()), Listener("oss", ("127.0.0.1", 0))
-    listener.start(service)
-    yield f"http://{listener.endpoint}"
-    listener.stop()
-    service.close()
-    store.close()
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """With the bucket "packs"."""
+    with LocalCloud(tmp_path_factory.mktemp("cloud"), {KEY: SECRET}, Options(grace=1.0)) as running:
+        url = f"http://{running.oss_endpoint}"
+        oss2.Bucket(oss2.AuthV4(KEY, SECRET), url, "packs", region=REGION, is_path_style=True).create_bucket()
+        yield running
 
 
 @pytest.fixture
-def bucket(endpoint: str) -> Bucket:
+def bucket(cloud: LocalCloud) -> Bucket:
     """A prefix of its own."""
-    return Bucket(endpoint, "packs", f"wave/{next(NUMBERS)}", REGION, KEY, SECRET, by_path=True)
+    return Bucket(f"http://{cloud.oss_endpoint}", "packs", f"wave/{next(NUMBERS)}", REGION, KEY, SECRET, by_path=True)
 
 
 KINDS: dict[str, Callable[[Path, Bucket], Store]] = {

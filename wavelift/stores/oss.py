@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import fastcrc
 import oss2
+import requests
 from oss2 import exceptions
 
 from wavelift.stores.base import AlreadyThere, Corrupted, Denied, Entry, NotThere, StoreError, Unavailable, checked
@@ -120,6 +121,9 @@ class OssStore:
                 return call(tries)
             except exceptions.OssError as error:
                 raise self._explained(key, error) from error
+            except requests.RequestException as error:
+                # While a body is read, oss2 lets these through.
+                raise Corrupted(f"{key} came short from {self.name}: {error}.", "Check the link.") from error
 
         return self._patience(asked)
 

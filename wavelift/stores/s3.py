@@ -156,7 +156,8 @@ class S3Store:
             )
         if status in (401, 403):
             return Denied(f"{self.name} refuses {key}: {said}.", "Check the credentials, their rights and their age.")
-        if status >= 500 or status == 408:
+        # A status alone is not the store's own answer, but that of something between.
+        if status >= 500 or status == 408 or code.isdigit():
             return Unavailable(
                 f"{self.name} cannot be reached: {said}.", "Check endpoint and network; it goes on later."
             )
