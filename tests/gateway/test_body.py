@@ -23,6 +23,7 @@ from wavelift.blocks.throttle import Stopped, Throttle
 from wavelift.blocks.wire import abandon
 from wavelift.gateway import body, data
 from wavelift.gateway.data import PACKS_AT_ONCE
+from wavelift.gateway.inbound import Inbound
 from wavelift.service import tokens
 
 from .test_gateway import KEY, Gateway, make_pack
@@ -199,3 +200,13 @@ def test_a_sender_may_pause_in_the_middle_of_a_pack(gateway: Gateway, monkeypatc
         answer.begin()
         assert answer.status == 200
     assert gateway.volume.read_bytes()[:BLOCK] == DATA
+
+
+def test_a_body_that_never_comes_ends_in_time() -> None:
+    """Also after less than a second, which the kernel's time-out once was rounded down to never."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        inbound = Inbound(theirs)
+        inbound.body(0.2)
+        with pytest.raises(TimeoutError):
+            inbound.readinto(bytearray(100_000))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import time
 from pathlib import Path
 
 from blake3 import blake3
@@ -12,7 +11,7 @@ from blake3 import blake3
 from wavelift.blocks.digest import blocks_of
 from wavelift.blocks.packscan import scan
 from wavelift.blocks.sink import Receipt
-from wavelift.blocks.volume import ALIGNED, open_direct
+from wavelift.blocks.volume import write_past_cache
 
 STEP = 4 << 20
 TEMPORARY = ".new"
@@ -31,34 +30,14 @@ class FolderSink:
 
     def put(self, sequence: int, pack: memoryview) -> Receipt:
         """Durable on return; the same pack twice is one file. Raises `PackError`, OSError."""
-        began = time.monotonic()
         _, places = scan(lambda offset, length: bytes(pack[offset : offset + length]))
         temporary = self._folder / f"{sequence}{TEMPORARY}"
-        self._write(temporary, pack)
+        write_past_cache(temporary, pack, self._buffer)
         temporary.rename(self._folder / f"{blake3(pack).hexdigest()}.pack")
         os.fsync(self._fd)
         lengths = [place.record.length for place in places]
-        return Receipt(sum(map(blocks_of, lengths)), sum(lengths), len(pack), time.monotonic() - began)
+        return Receipt(sum(map(blocks_of, lengths)), sum(lengths), len(pack), 0.0)
 
     def close(self) -> None:
         os.close(self._fd)
         self._buffer.close()
-
-    def _write(self, path: Path, pack: memoryview) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        direct = open_direct(path)
-        try:
-            for start in range(0, len(pack), STEP):
-                part = pack[start : start + STEP]
-                view = memoryview(self._buffer)[: -(-len(part) // ALIGNED) * ALIGNED]
-                view[: len(part)] = part
-                at = start
-                while view:
-                    count = os.pwrite(fd if direct is None else direct, view, at)
-                    view, at = view[count:], at + count
-            os.ftruncate(fd, len(pack))
-            os.fsync(fd)
-        finally:
-            if direct is not None:
-                os.close(direct)
-            os.close(fd)

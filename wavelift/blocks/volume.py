@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -41,6 +42,27 @@ def open_direct(path: Path) -> int | None:
         if error.errno != errno.EINVAL:
             raise
         return None
+
+
+def write_past_cache(path: Path, data: memoryview, buffer: mmap.mmap) -> None:
+    """A file anew, durable on return, in pieces of the page-aligned buffer. Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    direct = open_direct(path)
+    try:
+        for start in range(0, len(data), len(buffer)):
+            part = data[start : start + len(buffer)]
+            view = memoryview(buffer)[: -(-len(part) // ALIGNED) * ALIGNED]
+            view[: len(part)] = part
+            at = start
+            while view:
+                count = os.pwrite(fd if direct is None else direct, view, at)
+                view, at = view[count:], at + count
+        os.ftruncate(fd, len(data))
+        os.fsync(fd)
+    finally:
+        if direct is not None:
+            os.close(direct)
+        os.close(fd)
 
 
 class VolumeWriter:

@@ -29,7 +29,7 @@ ANSWER_SECONDS = 2.0
 def send(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds: float) -> None:
     """Send all of it, plain or over TLS. Raises `Stopped`, OSError; TimeoutError when nothing moved for so long."""
     timeout = sock.gettimeout()
-    _wait_at_most(sock, min(SLICE_SECONDS, stall_seconds))
+    wait_at_most(sock, socket.SO_SNDTIMEO, min(SLICE_SECONDS, stall_seconds))
     try:
         at = 0
         while at < len(data):
@@ -112,14 +112,15 @@ def _send_some(sock: socket.socket, data: memoryview, flow: Flow, stall_seconds:
             since, unread = time.monotonic(), now
 
 
-def _wait_at_most(sock: socket.socket, seconds: float) -> None:
+def wait_at_most(sock: socket.socket, option: int, seconds: float) -> None:
+    """For SO_SNDTIMEO or SO_RCVTIMEO. A plain socket then raises BlockingIOError, one over TLS TimeoutError."""
     if isinstance(sock, ssl.SSLSocket):
         sock.settimeout(seconds)
         return
-    # The kernel's own time-out: with Python's each wait is a poll, and the socket takes a chunk in small pieces.
+    # The kernel's own time-out: with Python's each wait is a poll, and large pieces go in many small ones.
     sock.settimeout(None)
     whole = int(seconds)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", whole, int((seconds - whole) * 1e6)))
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, int((seconds - whole) * 1e6)))
 
 
 def _unread(sock: socket.socket) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wavelift.blocks.sink import Receipt, Sink
 from wavelift.blocks.throttle import Flow
 
@@ -16,10 +18,11 @@ class PacedSink:
 
     def put(self, sequence: int, pack: memoryview) -> Receipt:
         """Raises as the sink does, and `Stopped`."""
-        left = len(pack)
+        left, before = len(pack), self._flow.held_seconds
         while left:
             left -= self._flow.take(left)
-        return self._sink.put(sequence, pack)
+        receipt = self._sink.put(sequence, pack)
+        return replace(receipt, link_seconds=receipt.link_seconds + self._flow.held_seconds - before)
 
     def close(self) -> None:
         self._sink.close()

@@ -6,9 +6,10 @@ import io
 import logging
 import socket
 import ssl
-import struct
 import time
 from typing import TYPE_CHECKING
+
+from wavelift.blocks.wire import wait_at_most
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -41,12 +42,7 @@ class Inbound(io.RawIOBase):
     def body(self, seconds: float) -> None:
         """A body follows, with pauses up to so long."""
         self._deadline = None
-        if self._plain:
-            # The kernel's own time-out: with Python's each wait is a poll, and large reads come in small pieces.
-            self._connection.settimeout(None)
-            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), 0))
-        else:
-            self._connection.settimeout(seconds)
+        wait_at_most(self._connection, socket.SO_RCVTIMEO, seconds)
 
     def readable(self) -> bool:
         return True

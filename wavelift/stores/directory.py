@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wavelift.blocks.files import sync_folder
-from wavelift.blocks.volume import ALIGNED, open_direct
+from wavelift.blocks.volume import write_past_cache
 from wavelift.stores.base import AlreadyThere, Denied, Entry, Full, NotThere, StoreError, Unavailable, checked
 
 STEP = 4 << 20
@@ -39,7 +39,7 @@ class DirectoryStore:
             self._make_room(path.parent)
             temporary = path.with_name(_TEMPORARY + secrets.token_hex(8))
             try:
-                self._write(temporary, memoryview(data))
+                write_past_cache(temporary, memoryview(data), self._buffer())
                 if new:
                     os.link(temporary, path)
                 else:
@@ -117,26 +117,6 @@ class DirectoryStore:
             if not each.is_dir():
                 each.mkdir(exist_ok=True)
                 sync_folder(each.parent)
-
-    def _write(self, path: Path, data: memoryview) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        direct = open_direct(path)
-        try:
-            buffer = self._buffer()
-            for start in range(0, len(data), STEP):
-                part = data[start : start + STEP]
-                view = memoryview(buffer)[: -(-len(part) // ALIGNED) * ALIGNED]
-                view[: len(part)] = part
-                at = start
-                while view:
-                    count = os.pwrite(fd if direct is None else direct, view, at)
-                    view, at = view[count:], at + count
-            os.ftruncate(fd, len(data))
-            os.fsync(fd)
-        finally:
-            if direct is not None:
-                os.close(direct)
-            os.close(fd)
 
     def _buffer(self) -> mmap.mmap:
         """One for each thread, page-aligned as writes past the page cache need it."""

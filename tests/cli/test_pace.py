@@ -1,0 +1,39 @@
+"""What a copy on this machine waits for, and how much of it is under way at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wavelift.blocks.bandwidth import Bandwidth
+from wavelift.blocks.digest import digests
+from wavelift.blocks.memory import MemoryBudget
+from wavelift.blocks.pack import PackDisk, PackHeader, PackWriter
+from wavelift.blocks.sink_folder import FolderSink
+from wavelift.blocks.throttle import Flow, Throttle
+from wavelift.cli.copy import BUFFERS
+from wavelift.cli.folder_target import FolderTarget
+from wavelift.cli.pace import PacedSink
+
+
+def pack() -> memoryview:
+    writer = PackWriter(bytearray(3 << 20), PackHeader("web", 1, 1, (PackDisk("sda", "d-1", 1 << 20),)))
+    view = writer.slot(1 << 20)
+    view[:] = b"data" * (len(view) // 4)
+    writer.add_data(0, 0, view, digests(view))
+    return writer.finish()
+
+
+def test_writing_is_no_link_and_a_limit_is_one(tmp_path: Path) -> None:
+    whole = pack()
+    assert FolderSink(tmp_path).put(1, whole).link_seconds == 0
+    limit = Throttle(Bandwidth(limit=len(whole) * 5))
+    slow = [PacedSink(FolderSink(tmp_path), Flow("", [limit])).put(number, whole).link_seconds for number in range(20)]
+    assert sum(slow) > 0.5
+    assert PacedSink(FolderSink(tmp_path), Flow("")).put(1, whole).link_seconds < 0.1
+
+
+def test_two_packs_of_a_folder_are_under_way_at_a_time() -> None:
+    """With room for one, copies used one core."""
+    budget = MemoryBudget(BUFFERS)
+    lent = [budget.borrow(FolderTarget.pack_bytes, lambda: True, "copy") for _ in range(2)]
+    assert None not in lent
