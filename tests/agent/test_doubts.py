@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wavelift.agent import doubts
 from wavelift.agent.doubts import UNKNOWN_DIGEST, bounded, doubted
-from wavelift.blocks.blockmap import DiskMap
+from wavelift.blocks.blockmap import DiskMap, FolderTables
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, SEGMENT_BLOCKS, ZERO_DIGEST, blocks_of
 from wavelift.blocks.plan import Intervals
 
@@ -26,7 +26,7 @@ def ranges(blocks: set[int]) -> list[tuple[int, int]]:
 @settings(max_examples=50, deadline=None)
 @given(BLOCKS)
 def test_exactly_the_doubted_blocks_are_unlike_any_other(blocks: set[int]) -> None:
-    found = doubted(DiskMap("sda", SIZE, bytes(3 * DIGEST), Path()), ranges(blocks))
+    found = doubted(DiskMap("sda", SIZE, bytes(3 * DIGEST), FolderTables(Path())), ranges(blocks))
     assert found is not None
     seen = set()
     for number in range(3):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavelift.blocks.blockmap import MapStore, decode_index, disk_root, encode_index, generation_root
+from wavelift.blocks.blockmap import FolderTables, MapStore, decode_index, disk_root, encode_index, generation_root
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, digests
 from wavelift.blocks.errors import MapError, MapTooLarge, UnknownMap
 from wavelift.blocks.worktable import WorkTable
@@ -73,9 +73,9 @@ def test_every_flipped_byte_of_an_index_is_found(tmp_path: Path) -> None:
         bad = bytearray(golden)
         bad[place] ^= 0x10
         with pytest.raises(MapError):
-            decode_index(bytes(bad), tmp_path)
+            decode_index(bytes(bad), FolderTables(tmp_path))
         with pytest.raises(MapError):
-            decode_index(golden[:place], tmp_path)
+            decode_index(golden[:place], FolderTables(tmp_path))
 
 
 def test_a_damaged_or_missing_table_is_found(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_what_is_unknown_or_too_large_is_refused_before_it_is_read(tmp_path: Pat
         bad = bytearray(golden)
         bad[place : place + 2] = (version if place == 8 else flags).to_bytes(2, "little")
         with pytest.raises(UnknownMap) as caught:
-            decode_index(bytes(bad), tmp_path)
+            decode_index(bytes(bad), FolderTables(tmp_path))
         assert (caught.value.version, caught.value.flags) == (version, flags)
     store = frozen(tmp_path, 1, {0: pattern(BLOCK)})
     found = store.load(1)
@@ -123,11 +123,11 @@ def test_what_is_unknown_or_too_large_is_refused_before_it_is_read(tmp_path: Pat
 def test_no_bytes_crash_the_decoder(data: bytes) -> None:
     for start in (b"", b"WLMAP\r\n\0"):
         with pytest.raises(MapError):
-            decode_index(start + data, Path())
+            decode_index(start + data, FolderTables(Path()))
 
 
 @given(st.text(min_size=1, max_size=20), st.integers(1, 5))
 def test_index_round_trip(disk: str, segments: int) -> None:
     size, joined = segments * SEGMENT, pattern(segments * DIGEST)
-    found = decode_index(encode_index(disk, size, joined), Path())
+    found = decode_index(encode_index(disk, size, joined), FolderTables(Path()))
     assert (found.disk, found.size, found.segments) == (disk, size, joined)

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wavelift.blocks.blockmap import DiskMap, decode_index, segments_of
+from wavelift.blocks.blockmap import DiskMap, FolderTables, decode_index, segments_of
 from wavelift.blocks.crypto import KeyEncryptionKey, KeyRing, MigrationKey
 from wavelift.blocks.digest import BLOCK, digests
 from wavelift.blocks.errors import MapError, PackError
@@ -202,7 +202,7 @@ def test_a_block_map_is_refused_or_consistent(data: bytes, repair: bool) -> None
         data = data[:-4] + struct.pack("<I", zlib.crc32(data[:-4]))
     tracemalloc.start()
     try:
-        found = decode_index(data, Path())
+        found = decode_index(data, FolderTables(Path()))
     except MapError as error:
         assert error.code in {"bad_block_map", "unknown_block_map", "block_map_too_large"}
     else:
@@ -222,7 +222,7 @@ def test_a_table_is_refused_or_as_it_was_written(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / name.hex()).write_bytes(data)
         try:
-            assert DiskMap("sda", 3 * BLOCK, name, Path(folder)).table(0) == table == data
+            assert DiskMap("sda", 3 * BLOCK, name, FolderTables(Path(folder))).table(0) == table == data
         except MapError:
             assert data != table
 

@@ -37,7 +37,7 @@ class DoubtedMap(DiskMap):
 
     @property
     def _plain(self) -> DiskMap:
-        return DiskMap(self.disk, self.size, self.segments, self.folder)
+        return DiskMap(self.disk, self.size, self.segments, self.tables)
 
     def _within(self, number: int) -> Iterator[tuple[int, int]]:
         """The parts of the doubts that lie in a segment."""
@@ -54,7 +54,7 @@ class DoubtedMap(DiskMap):
 def doubted(base: DiskMap | None, doubts: Sequence[tuple[int, int]]) -> DiskMap | None:
     if base is None or not doubts:
         return base
-    return DoubtedMap(base.disk, base.size, base.segments, base.folder, doubts)
+    return DoubtedMap(base.disk, base.size, base.segments, base.tables, doubts)
 
 
 def with_doubts(

@@ -68,14 +68,36 @@ def generation_root(disks: Iterable[tuple[str, bytes]]) -> bytes:
     return hasher.digest()
 
 
+class TableReader(Protocol):
+    """Where the tables of maps are kept, by their digest in hex."""
+
+    def read(self, name: str, at: int, length: int) -> bytes:
+        """Fewer bytes where the table ends. Raises `MapError` when it cannot be read."""
+
+
+@dataclass(frozen=True)
+class FolderTables:
+    """Tables as files of one folder."""
+
+    folder: Path
+
+    def read(self, name: str, at: int, length: int) -> bytes:
+        path = self.folder / name
+        try:
+            with path.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), length, at)
+        except OSError as error:
+            raise MapError(f"The table {path} cannot be read: {error.strerror}.", "Run a full copy.") from None
+
+
 @dataclass(frozen=True)
 class DiskMap:
-    """One disk generation. `segments` holds the joined segment digests."""
+    """One disk generation. `segments` holds the joined segment digests; `tables` reads what they name."""
 
     disk: str
     size: int
     segments: bytes
-    folder: Path
+    tables: TableReader
 
     @property
     def root(self) -> bytes:
@@ -90,13 +112,12 @@ class DiskMap:
         length = table_size(self.size, number)
         if name == ZERO_DIGEST:
             return ZERO_TABLE[:length]
-        path = self.folder / name.hex()
-        try:
-            table = read_at_most(path, length)
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        # One byte more would show that it is too long.
+        table = self.tables.read(name.hex(), 0, length + 1)
+        if len(table) > length:
+            raise MapTooLarge(f"The table {name.hex()} of disk {self.disk}", length)
         if len(table) != length or segment_digest(table) != name:
-            raise MapError(f"The table {path} is damaged.", "Run a full copy.")
+            raise MapError(f"The table {name.hex()} of disk {self.disk} is damaged.", "Run a full copy.")
         return table
 
     def digests(self, first: int, count: int) -> bytes:
@@ -114,22 +135,13 @@ class DiskMap:
         name = self.segment(number)
         if name == ZERO_DIGEST:
             return bytes(length)
-        path = self.folder / name.hex()
-        try:
-            with path.open("rb", buffering=0) as file:
-                return os.pread(file.fileno(), length, at).ljust(length, b"\0")
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        return self.tables.read(name.hex(), at, length).ljust(length, b"\0")
 
     def require_tables(self, check: Callable[[], None] = lambda: None) -> None:
         """Read every table; `check` may raise to stop early. Raises `MapError` for the first one unusable."""
         for number in range(segments_of(self.size)):
             check()
             self.table(number)
-
-
-def _unreadable(path: Path, error: OSError) -> MapError:
-    return MapError(f"The table {path} cannot be read: {error.strerror}.", "Run a full copy.")
 
 
 def encode_index(disk: str, size: int, segments: bytes) -> bytes:
@@ -141,7 +153,7 @@ def encode_index(disk: str, size: int, segments: bytes) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-def decode_index(data: bytes, folder: Path) -> DiskMap:
+def decode_index(data: bytes, tables: TableReader) -> DiskMap:
     """Raises `MapError` and its kinds for anything but a whole, undamaged index of this version."""
     if len(data) < _INDEX.size + 4 or data[:8] != MAGIC:
         raise MapError("This is not a block map.", "Run a full copy.")
@@ -161,7 +173,7 @@ def decode_index(data: bytes, folder: Path) -> DiskMap:
         disk = data[_INDEX.size : end].decode()
     except UnicodeDecodeError:
         raise MapError("The block map's disk id is not text.", "Run a full copy.") from None
-    return DiskMap(disk, size, data[end:-4], folder)
+    return DiskMap(disk, size, data[end:-4], tables)
 
 
 class Tabled(Protocol):
@@ -185,7 +197,7 @@ def write_map(index: Path, disk: str, size: int, tables: Iterable[bytes]) -> Dis
         if name != ZERO_DIGEST and not _holds(folder / name.hex(), table):
             write_durably(folder / name.hex(), table)
     write_durably(index, encode_index(disk, size, bytes(digests)))
-    return DiskMap(disk, size, bytes(digests), folder)
+    return DiskMap(disk, size, bytes(digests), FolderTables(folder))
 
 
 def read_map(index: Path) -> DiskMap:
@@ -194,7 +206,7 @@ def read_map(index: Path) -> DiskMap:
         data = read_at_most(index, MAX_INDEX)
     except OSError as error:
         raise MapError(f"The block map {index} cannot be read: {error.strerror}.", "Run a full copy.") from None
-    return decode_index(data, _tables_of(index))
+    return decode_index(data, FolderTables(_tables_of(index)))
 
 
 def _tables_of(index: Path) -> Path:
@@ -226,7 +238,7 @@ class MapStore:
                 path.unlink()
         used: set[str] = set()
         for path in self.folder.glob("*.map"):
-            found = decode_index(read_at_most(path, MAX_INDEX), self._segments)
+            found = decode_index(read_at_most(path, MAX_INDEX), FolderTables(self._segments))
             used.update(found.segment(number).hex() for number in range(segments_of(found.size)))
         for path in self._segments.iterdir():
             if path.name not in used:

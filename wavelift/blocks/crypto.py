@@ -31,6 +31,7 @@ from wavelift.blocks.pack_layout import (
     SEALED_HEAD,
     TAG,
     ReadInto,
+    frames_of,
     sealed_size,
 )
 
@@ -94,7 +95,7 @@ class MigrationKey:
         head = PREFIX.pack(MAGIC, BASIC, SEALED, len(body), zlib.crc32(body)) + body
         cipher = AESGCM(_derive(self._secret, nonce, _PACK_DOMAIN))
         scratch = memoryview(bytearray(FRAME + TAG))
-        count = -(-size // FRAME)
+        count = frames_of(size)
         # From the last to the first: each frame ends up behind where it was, never on one still to come.
         for number in reversed(range(count)):
             piece = plain[number * FRAME : (number + 1) * FRAME]
@@ -107,10 +108,10 @@ class MigrationKey:
         buffer[:SEALED_HEAD] = head
         return buffer[: sealed_size(size)]
 
-    def open(self, head: bytes, readinto: ReadInto) -> ReadInto:
-        """The plain pack within a sealed one whose head was read already, as a stream."""
+    def open(self, head: bytes, readinto: ReadInto, frame: int = 0) -> ReadInto:
+        """The plain pack within a sealed one whose head was read already, as a stream, from a frame on."""
         nonce = SEAL.unpack(head[PREFIX.size :])[3]
-        return _Frames(AESGCM(_derive(self._secret, nonce, _PACK_DOMAIN)), head, readinto).readinto
+        return _Frames(AESGCM(_derive(self._secret, nonce, _PACK_DOMAIN)), head, readinto, frame).readinto
 
 
 class KeyRing:
@@ -119,35 +120,39 @@ class KeyRing:
     def __init__(self, keys: Iterable[KeyEncryptionKey | MigrationKey]) -> None:
         self._wrapping: dict[bytes, KeyEncryptionKey] = {}
         self._keys: dict[bytes, MigrationKey] = {}
+        self._unwrapped: dict[tuple[bytes, bytes], MigrationKey] = {}
         for key in keys:
             if isinstance(key, MigrationKey):
                 self._keys[key.id] = key
             else:
                 self._wrapping[key.id] = key
 
-    def open(self, head: bytes, readinto: ReadInto) -> ReadInto:
-        """Raises `PackKeyMissing`, and `CorruptPack` for a head whose parts contradict each other."""
+    def open(self, head: bytes, readinto: ReadInto, frame: int = 0) -> ReadInto:
+        """What is sealed under a head that was read already, from a frame on, which `readinto` begins with. Raises
+        `PackKeyMissing`, and `CorruptPack` for a head whose parts contradict each other."""
         name, wrapping, wrapped, _ = SEAL.unpack(head[PREFIX.size :])
-        key = self._keys.get(name)
+        key = self._keys.get(name) or self._unwrapped.get((name, wrapped))
         if key is None:
             if wrapping not in self._wrapping:
                 raise PackKeyMissing(name.hex(), wrapping.hex())
             key = MigrationKey(self._wrapping[wrapping], wrapped)
             if key.id != name:
                 raise CorruptPack("its wrapped key is not the one it names")
-        return key.open(head, readinto)
+            self._unwrapped[name, wrapped] = key
+        return key.open(head, readinto, frame)
 
 
 class _Frames:
     """The content of a sealed pack's frames; nothing of a frame is handed on before its tag was checked."""
 
-    def __init__(self, cipher: AESGCM, head: bytes, readinto: ReadInto) -> None:
+    def __init__(self, cipher: AESGCM, head: bytes, readinto: ReadInto, number: int) -> None:
         self._cipher = cipher
         self._head = head
         self._readinto = readinto
         self._sealed = memoryview(bytearray(FRAME + TAG))
         self._plain = memoryview(bytearray(FRAME))
-        self._at = self._end = self._number = 0
+        self._at = self._end = 0
+        self._number = number
         self._last = False
 
     def readinto(self, view: memoryview) -> int:
@@ -168,7 +173,7 @@ class _Frames:
             raise CorruptPack("it ends before its last frame")
         (length,) = FRAME_LENGTH.unpack(front)
         self._last, length = bool(length & LAST_FRAME), length & ~LAST_FRAME
-        if not 0 < length <= FRAME:
+        if not 0 < length <= FRAME and not (length == self._number == 0 and self._last):
             raise CorruptPack(f"a frame claims {length} bytes")
         sealed = self._sealed[: length + TAG]
         if self._readinto(sealed) != len(sealed):

@@ -161,6 +161,11 @@ def encode_end(totals: PackTotals) -> bytes:
     return bare + struct.pack("<I", zlib.crc32(bare))
 
 
+def frames_of(plain: int) -> int:
+    """Frames of a seal around so many bytes."""
+    return max(1, -(-plain // FRAME))
+
+
 def sealed_size(plain: int) -> int:
     """Bytes that a pack of `plain` bytes takes in its envelope."""
-    return SEALED_HEAD + plain + -(-plain // FRAME) * (FRAME_LENGTH.size + TAG)
+    return SEALED_HEAD + plain + frames_of(plain) * (FRAME_LENGTH.size + TAG)

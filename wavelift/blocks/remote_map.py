@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote
 
-from wavelift.blocks.blockmap import MAX_INDEX, decode_index, segment_digest, table_size
+from wavelift.blocks.blockmap import MAX_INDEX, FolderTables, decode_index, segment_digest, table_size
 from wavelift.blocks.digest import ZERO_DIGEST
 from wavelift.blocks.errors import MapError, SinkError, SinkUnreachable, WrongGateway
 from wavelift.blocks.sink import (
@@ -42,7 +42,7 @@ class RemoteMap:
         self._connection: http.client.HTTPConnection | None = None
         self._peer = ""
         try:
-            self._map = self._fetch("", lambda index: decode_index(index, Path()))
+            self._map = self._fetch("", lambda index: decode_index(index, FolderTables(Path())))
         except BaseException:
             self.close()
             raise

@@ -1,0 +1,270 @@
+"""An archive: the generations of one disk at rest in a store, each as what it added. See docs/format.md.
+
+A generation is there when its record is; packs, map and the list of packs are durable before it. What was put by an
+attempt that was given up has no record, or is not in its list, and is never read.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+from wavelift.archive.errors import ArchiveError, Damaged, KeyMissing, NoArchive, NoGeneration, NotSealed, OtherContent
+from wavelift.archive.layout import (
+    ABOUT,
+    GENERATIONS,
+    MAX_RECORD,
+    ROW,
+    VERSION,
+    About,
+    Generation,
+    Origin,
+    PackList,
+    Row,
+    decode_about,
+    decode_record,
+    encode_about,
+    encode_record,
+    list_key,
+    map_key,
+    packs_prefix,
+    record_key,
+    row_of,
+    table_key,
+)
+from wavelift.archive.sealed import SealedStore
+from wavelift.archive.sink import ArchiveSink
+from wavelift.blocks.attempts import attempt_of
+from wavelift.blocks.blockmap import MAX_INDEX, DiskMap, decode_index, encode_index, segments_of
+from wavelift.blocks.crypto import KeyEncryptionKey
+from wavelift.blocks.digest import TABLE, ZERO_DIGEST
+from wavelift.blocks.errors import MapError
+from wavelift.stores.base import AlreadyThere, NotThere, Store
+
+# The key-encryption key of an archive, by the archive's id.
+KeyOf = Callable[[str], KeyEncryptionKey]
+_TABLES_KEPT = 4
+# For how long a list may lack what was put a moment ago.
+LISTED_SECONDS = 30.0
+
+
+class Archive:
+    def __init__(self, store: Store, about: About, key: KeyEncryptionKey | None) -> None:
+        """Use `create` or `open`."""
+        self.bare = store
+        self.about = about
+        self._seal = None if key is None else SealedStore(store, key)
+        self.store: Store = self._seal or store
+        self._lock = threading.Lock()
+        self._put: dict[int, set[Row]] = {}
+
+    @classmethod
+    def create(cls, store: Store, *, key: KeyOf | None, origin: Origin | None = None) -> Archive:
+        """A new one where there is none; without a key nothing in it is sealed. Raises `AlreadyThere`, `StoreError`."""
+        name = secrets.token_hex(16)
+        made = None if key is None else key(name)
+        about = About(VERSION, name, None if made is None else made.id.hex(), origin)
+        store.put(ABOUT, encode_about(about), new=True)
+        return cls(store, about, made)
+
+    @classmethod
+    def open(cls, store: Store, key: KeyOf | None) -> Archive:
+        """Raises `NoArchive`, `KeyMissing`, `NotSealed`, `ArchiveError`, `StoreError`."""
+        try:
+            about = decode_about(store.get(ABOUT, 0, MAX_RECORD))
+        except NotThere:
+            raise NoArchive(store.name) from None
+        except ValueError as error:
+            raise ArchiveError(
+                f"{ABOUT} of {store.name} cannot be used: {error}.", "Use the version that wrote it, or another copy."
+            ) from None
+        if about.key is None:
+            if key is not None:
+                raise NotSealed(store.name)
+            return cls(store, about, None)
+        made = None if key is None else key(about.id)
+        if made is None or made.id.hex() != about.key:
+            raise KeyMissing(store.name, about.key)
+        return cls(store, about, made)
+
+    @property
+    def id(self) -> str:
+        return self.about.id
+
+    @property
+    def name(self) -> str:
+        return self.bare.name
+
+    @property
+    def sealed(self) -> bool:
+        return self._seal is not None
+
+    def generations(self) -> list[int]:
+        """Those that are whole, in order."""
+        names = (entry.key.removeprefix(GENERATIONS) for entry in self.bare.list(GENERATIONS))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def load(self, number: int) -> Generation:
+        """Raises `NoGeneration`, `Damaged`, `StoreError`."""
+        key = record_key(number)
+        try:
+            found = decode_record(self.store.get(key, 0, MAX_RECORD))
+        except NotThere:
+            raise NoGeneration(self.name, number, self.generations()) from None
+        except ValueError as error:
+            raise Damaged(self.name, key, f"damaged: {error}") from None
+        if found.generation != number:
+            raise Damaged(self.name, key, f"the record of generation {found.generation}")
+        return found
+
+    def map(self, generation: Generation) -> DiskMap:
+        """Its tables are read when they are asked for. Raises `Damaged`, `StoreError`."""
+        key = map_key(generation.generation)
+        try:
+            found = decode_index(self.store.get(key, 0, MAX_INDEX + 1), _Tables(self.store))
+        except NotThere:
+            raise Damaged(self.name, key, "missing") from None
+        except MapError as error:
+            raise Damaged(self.name, key, f"damaged: {error.message}") from None
+        if (found.root.hex(), found.size, found.disk) != (generation.root, generation.size, generation.disk):
+            raise Damaged(self.name, key, f"not the map of generation {generation.generation}")
+        return found
+
+    def packs(self, generation: Generation) -> PackList:
+        """Those that this generation added. Raises `Damaged`, `StoreError`."""
+        key = list_key(generation.generation)
+        try:
+            raw = self.store.get(key, 0, generation.packs * ROW.size + 1)
+        except NotThere:
+            raise Damaged(self.name, key, "missing") from None
+        found = PackList(generation.generation, raw)
+        if len(raw) != generation.packs * ROW.size or found.digest != generation.packs_digest:
+            raise Damaged(self.name, key)
+        return found
+
+    def chain(self, number: int) -> Iterator[Generation]:
+        """A generation and what it builds on, newest first, as far as it lies here: the base of the last one lies
+        elsewhere, or there is none. Raises `NoGeneration`, `OtherContent`, `Damaged`, `StoreError`."""
+        generation = self.load(number)
+        while True:
+            yield generation
+            before = self._base_of(generation.base, generation.base_root)
+            if before is None:
+                return
+            if before.generation >= generation.generation:
+                raise Damaged(self.name, record_key(generation.generation), "built on a later one")
+            generation = before
+
+    def sink(self, generation: int) -> ArchiveSink:
+        """For one worker."""
+
+        def note(row: Row) -> None:
+            with self._lock:
+                self._put.setdefault(generation, set()).add(row)
+
+        return ArchiveSink(self.bare, generation, None if self._seal is None else self._seal.seal, note)
+
+    def commit(
+        self,
+        migration: str,
+        number: int,
+        base: int | None,
+        base_root: str | None,
+        found: DiskMap,
+        consistency: str,
+        first_sequence: int,
+    ) -> Generation:
+        """Make what the sinks got a generation of this map, as an increment on `base`, here or elsewhere, whose root
+        is `base_root`. Again for the same content it changes nothing.
+
+        `first_sequence` is that of the attempt that made the map. Raises `OtherContent`, `PacksLost`, `BlocksLost`,
+        `MapError`, `StoreError`.
+        """
+        root = found.root.hex()
+        there = self._there(number, root)
+        if there is not None:
+            return there
+        before = self._base_of(base, base_root)
+        packs = self._contribution(number, first_sequence)
+        self._write_map(number, found, None if before is None else self.map(before))
+        self.store.put(list_key(number), packs.raw)
+        made = Generation(
+            migration,
+            found.disk,
+            number,
+            base,
+            base_root,
+            found.size,
+            root,
+            consistency,
+            len(packs),
+            sum(row.size for row in packs),
+            packs.digest,
+            int(time.time()),
+        )
+        try:
+            self.store.put(record_key(number), encode_record(made), new=True)
+        except AlreadyThere:
+            made = self._there(number, root) or made
+        return made
+
+    def _there(self, number: int, root: str) -> Generation | None:
+        """The generation if it was made of the same content. Raises `OtherContent`."""
+        try:
+            there = self.load(number)
+        except NoGeneration:
+            return None
+        if there.root != root:
+            raise OtherContent(self.name, number, there.root, root)
+        return there
+
+    def _base_of(self, base: int | None, root: str | None) -> Generation | None:
+        """None when there is none, or elsewhere. Raises `OtherContent` when it is not what is built on."""
+        if base is None or base not in self.generations():
+            return None
+        before = self.load(base)
+        if before.root != root:
+            raise OtherContent(self.name, base, before.root, str(root))
+        return before
+
+    def _contribution(self, number: int, first_sequence: int) -> PackList:
+        rows = self._listed(number)
+        attempt = attempt_of(first_sequence)
+        return PackList.of(number, [row for row in rows if attempt_of(row.sequence) >= attempt])
+
+    def _listed(self, number: int) -> list[Row]:
+        """The packs that lie there for a generation, whichever attempt put them. Raises `PacksLost`."""
+        prefix = packs_prefix(number)
+        found = (row_of(entry.key.removeprefix(prefix), entry.size) for entry in self.bare.list(prefix))
+        return [row for row in found if row is not None]
+
+    def _write_map(self, number: int, found: DiskMap, before: DiskMap | None) -> None:
+        known = set() if before is None else {before.segment(part) for part in range(segments_of(before.size))}
+        for part in range(segments_of(found.size)):
+            name = found.segment(part)
+            if name != ZERO_DIGEST and name not in known:
+                known.add(name)
+                # Put even where it is there: what lies there may be damaged.
+                self.store.put(table_key(name.hex()), found.table(part))
+        self.store.put(map_key(number), encode_index(found.disk, found.size, found.segments))
+
+
+class _Tables:
+    """The tables of an archive's maps, the last few of them kept."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._whole = lru_cache(_TABLES_KEPT)(self._fetch)
+
+    def read(self, name: str, at: int, length: int) -> bytes:
+        return self._whole(name)[at : at + length]
+
+    def _fetch(self, name: str) -> bytes:
+        key = table_key(name)
+        try:
+            return self._store.get(key, 0, TABLE + 1)
+        except NotThere:
+            raise Damaged(self._store.name, key, "missing") from None
