@@ -10,10 +10,11 @@ set -eu
 # qemu-guest-agent mtools  the small guest of the local cloud's own tests
 # python3-libnbd          sources over NBD, live QEMU guests among them; nbdkit: a second server for its tests
 # lvm2                    snapshots of logical volumes as sources
+# exfat-fuse exfatprogs dosfstools   disks that travel, as others format them
 # kmod                    depmod for the guest's module tables
 packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs libguestfs-tools linux-image-amd64
           mmdebstrap fakeroot uidmap e2fsprogs grub-pc-bin grub-common kmod cpio lvm2 python3-libnbd nbdkit
-          ovmf xfsprogs qemu-guest-agent mtools zstd busybox-static debian-archive-keyring"
+          exfat-fuse exfatprogs dosfstools ovmf xfsprogs qemu-guest-agent mtools zstd busybox-static debian-archive-keyring"
 
 missing=""
 for package in $packages; do

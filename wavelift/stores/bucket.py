@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 # What both protocols take in one request.
 DELETE_AT_ONCE = 1000
@@ -30,6 +34,24 @@ class Bucket:
 
     def short(self, key: str) -> str:
         return key.removeprefix(f"{self.prefix}/") if self.prefix else key
+
+
+class Client(Generic[T]):
+    """What speaks to a bucket, made anew when its credentials were renewed: `where` is asked before each call."""
+
+    def __init__(self, where: Callable[[], Bucket], make: Callable[[Bucket], T]) -> None:
+        self._where = where
+        self._make = make
+        self._lock = threading.Lock()
+        self._about = where()
+        self._made = make(self._about)
+
+    def __call__(self) -> T:
+        about = self._where()
+        with self._lock:
+            if about != self._about:
+                self._about, self._made = about, self._make(about)
+            return self._made
 
 
 def in_batches(keys: Iterable[str]) -> Iterator[list[str]]:

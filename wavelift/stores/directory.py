@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wavelift.blocks.files import sync_folder
@@ -17,21 +19,22 @@ from wavelift.stores.base import AlreadyThere, Denied, Entry, Full, NotThere, St
 STEP = 4 << 20
 # No key has a part that begins so.
 _TEMPORARY = ".new-"
+_LOCK = _TEMPORARY + "lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+# What vfat, exFAT and others say to a hard link.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class DirectoryStore:
-    """Of one process or several, as its file system allows: a link makes what is new, a rename what replaces."""
+    """Of one process or several: a link makes what is new, a rename what replaces. Where the file system has no links,
+    a rename makes what is new too, one at a time; one that replaces at that very moment may be lost then."""
 
-    def __init__(self, folder: Path) -> None:
-        """For a folder that is there."""
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        """For a folder that is there; `name` is for people, else its path."""
         self._folder = folder
+        self.name = name or str(folder)
         self._local = threading.local()
-
-    @property
-    def name(self) -> str:
-        return str(self._folder)
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, new: bool = False) -> None:
         path = self._path(key)
@@ -41,7 +44,7 @@ class DirectoryStore:
             try:
                 write_past_cache(temporary, memoryview(data), self._buffer())
                 if new:
-                    os.link(temporary, path)
+                    self._make(temporary, path)
                 else:
                     temporary.replace(path)
             except FileExistsError:
@@ -83,10 +86,34 @@ class DirectoryStore:
         except OSError as error:
             raise self._explained(error, f"{key} cannot be deleted") from error
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else who asks for it here, in whatever thread or process, is inside meanwhile. Raises OSError."""
+        self._require_there()
+        fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _make(self, temporary: Path, path: Path) -> None:
+        """Raises FileExistsError, OSError."""
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with self.alone():
+                if path.exists():
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+                temporary.replace(path)
+
     def _entries(self, prefix: str) -> Iterator[Entry]:
         self._require_there()
         found = []
-        for folder, _, names in os.walk(self._folder, onerror=_raise):
+        first = self._folder / prefix.rpartition("/")[0]
+        for folder, _, names in os.walk(first, onerror=_raise) if first.is_dir() else ():
             for name in names:
                 path = Path(folder, name)
                 key = path.relative_to(self._folder).as_posix()

@@ -12,7 +12,7 @@ import requests
 from oss2 import exceptions
 
 from wavelift.stores.base import AlreadyThere, Corrupted, Denied, Entry, NotThere, StoreError, Unavailable, checked
-from wavelift.stores.bucket import CONNECT_SECONDS, READ_SECONDS, Bucket, in_batches
+from wavelift.stores.bucket import CONNECT_SECONDS, READ_SECONDS, Bucket, Client, in_batches
 from wavelift.stores.patience import Busy, Patience
 
 T = TypeVar("T")
@@ -20,18 +20,29 @@ _PAGE = 1000
 
 
 class OssStore:
-    def __init__(self, bucket: Bucket, patience: Patience | None = None) -> None:
-        self._about = bucket
+    def __init__(self, bucket: Bucket | Callable[[], Bucket], patience: Patience | None = None) -> None:
+        """A callable is asked before each call, so that renewed credentials are used."""
+        where = bucket if callable(bucket) else lambda: bucket
+        self._about = where()
         self._patience = patience or Patience()
+        self._session = oss2.Session()
+        self._client = Client(where, self._connect)
+
+    @property
+    def _bucket(self) -> Any:
+        return self._client()
+
+    def _connect(self, bucket: Bucket) -> Any:
         if bucket.token:
             auth: Any = oss2.StsAuth(bucket.access_key_id, bucket.access_key_secret, bucket.token, auth_version="v4")
         else:
             auth = oss2.AuthV4(bucket.access_key_id, bucket.access_key_secret)
-        self._bucket = oss2.Bucket(
+        return oss2.Bucket(
             auth,
             bucket.endpoint,
             bucket.bucket,
             region=bucket.region,
+            session=self._session,
             connect_timeout=(CONNECT_SECONDS, READ_SECONDS),
             # Computed here: oss2's own takes ten times as long as sending does.
             enable_crc=False,

@@ -12,7 +12,7 @@ from botocore import exceptions
 from botocore.config import Config
 
 from wavelift.stores.base import AlreadyThere, Corrupted, Denied, Entry, NotThere, StoreError, Unavailable, checked
-from wavelift.stores.bucket import CONNECT_SECONDS, READ_SECONDS, Bucket, in_batches
+from wavelift.stores.bucket import CONNECT_SECONDS, READ_SECONDS, Bucket, Client, in_batches
 from wavelift.stores.patience import Busy, Patience
 
 T = TypeVar("T")
@@ -23,30 +23,16 @@ _BUSY = ("SlowDown", "Throttling", "RequestLimitExceeded", "ServiceUnavailable")
 
 
 class S3Store:
-    def __init__(self, bucket: Bucket, patience: Patience | None = None) -> None:
-        self._about = bucket
+    def __init__(self, bucket: Bucket | Callable[[], Bucket], patience: Patience | None = None) -> None:
+        """A callable is asked before each call, so that renewed credentials are used."""
+        where = bucket if callable(bucket) else lambda: bucket
+        self._about = where()
         self._patience = patience or Patience()
-        settings: dict[str, Any] = {
-            "s3": {"addressing_style": "path" if bucket.by_path else "virtual"},
-            # Others than Amazon know none of its newer checksums.
-            "request_checksum_calculation": "when_required",
-            "response_checksum_validation": "when_required",
-            "retries": {"total_max_attempts": 1},
-            "connect_timeout": CONNECT_SECONDS,
-            "read_timeout": READ_SECONDS,
-            "proxies": {},
-        }
-        self._s3: Any = boto3.client(
-            "s3",
-            aws_access_key_id=bucket.access_key_id,
-            aws_secret_access_key=bucket.access_key_secret,
-            aws_session_token=bucket.token or None,
-            region_name=bucket.region,
-            endpoint_url=bucket.endpoint,
-            config=Config(**settings),
-        )
-        self._s3.meta.events.register("before-sign.s3.PutObject", _forbid_as_oss_does)
-        self._s3.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
+        self._client: Client[Any] = Client(where, _connect)
+
+    @property
+    def _s3(self) -> Any:
+        return self._client()
 
     @property
     def name(self) -> str:
@@ -162,6 +148,31 @@ class S3Store:
                 f"{self.name} cannot be reached: {said}.", "Check endpoint and network; it goes on later."
             )
         return StoreError(f"{self.name} refuses {key}: {said}.", "Read what it says, and the store's settings.")
+
+
+def _connect(bucket: Bucket) -> Any:
+    settings: dict[str, Any] = {
+        "s3": {"addressing_style": "path" if bucket.by_path else "virtual"},
+        # Others than Amazon know none of its newer checksums.
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        "retries": {"total_max_attempts": 1},
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "proxies": {},
+    }
+    client = boto3.client(
+        "s3",
+        aws_access_key_id=bucket.access_key_id,
+        aws_secret_access_key=bucket.access_key_secret,
+        aws_session_token=bucket.token or None,
+        region_name=bucket.region,
+        endpoint_url=bucket.endpoint,
+        config=Config(**settings),
+    )
+    client.meta.events.register("before-sign.s3.PutObject", _forbid_as_oss_does)
+    client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
+    return client
 
 
 def _forbid_as_oss_does(request: Any, **_: Any) -> None:
