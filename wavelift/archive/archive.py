@@ -9,10 +9,11 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 
 from wavelift.archive.errors import ArchiveError, Damaged, KeyMissing, NoArchive, NoGeneration, NotSealed, OtherContent
+from wavelift.archive.keys import KeyOf
 from wavelift.archive.layout import (
     ABOUT,
     GENERATIONS,
@@ -44,8 +45,6 @@ from wavelift.blocks.digest import TABLE, ZERO_DIGEST
 from wavelift.blocks.errors import MapError
 from wavelift.stores.base import AlreadyThere, NotThere, Store
 
-# The key-encryption key of an archive, by the archive's id.
-KeyOf = Callable[[str], KeyEncryptionKey]
 _TABLES_KEPT = 4
 # For how long a list may lack what was put a moment ago.
 LISTED_SECONDS = 30.0
@@ -261,6 +260,9 @@ class _Tables:
 
     def read(self, name: str, at: int, length: int) -> bytes:
         return self._whole(name)[at : at + length]
+
+    def place(self, name: str) -> str:
+        return f"{self._store.name}/{table_key(name)}"
 
     def _fetch(self, name: str) -> bytes:
         key = table_key(name)

@@ -11,10 +11,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from wavelift.blocks.crypto import KEY, KeyEncryptionKey, KeyRing, MigrationKey
+from wavelift.blocks.crypto import KeyEncryptionKey, KeyRing, MigrationKey
 from wavelift.blocks.errors import CorruptPack, PackKeyMissing
 from wavelift.blocks.pack import from_memory
 from wavelift.blocks.pack_layout import (
@@ -31,16 +28,10 @@ from wavelift.blocks.pack_layout import (
 )
 from wavelift.stores.base import Corrupted, Denied, Entry, Store
 
-_DOMAIN = b"wavelift archive key 1\0"
 _FRAME_WHOLE = FRAME_LENGTH.size + FRAME + TAG
 # Up to here an object is read from its start: asking for its head apart takes longer.
 _NEAR = 4
 _HEADS_KEPT = 4096
-
-
-def archive_secret(master: bytes, archive: str) -> bytes:
-    """The 32 bytes that open one archive, by its id, and no other: made of those that open all."""
-    return HKDF(SHA256(), KEY, None, _DOMAIN + archive.encode()).derive(master)
 
 
 class SealedStore:

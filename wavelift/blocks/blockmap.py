@@ -74,6 +74,9 @@ class TableReader(Protocol):
     def read(self, name: str, at: int, length: int) -> bytes:
         """Fewer bytes where the table ends. Raises `MapError` when it cannot be read."""
 
+    def place(self, name: str) -> str:
+        """For people: where a table is."""
+
 
 @dataclass(frozen=True)
 class FolderTables:
@@ -88,6 +91,9 @@ class FolderTables:
                 return os.pread(file.fileno(), length, at)
         except OSError as error:
             raise MapError(f"The table {path} cannot be read: {error.strerror}.", "Run a full copy.") from None
+
+    def place(self, name: str) -> str:
+        return str(self.folder / name)
 
 
 @dataclass(frozen=True)
@@ -115,9 +121,9 @@ class DiskMap:
         # One byte more would show that it is too long.
         table = self.tables.read(name.hex(), 0, length + 1)
         if len(table) > length:
-            raise MapTooLarge(f"The table {name.hex()} of disk {self.disk}", length)
+            raise MapTooLarge(f"The table {self.tables.place(name.hex())}", length)
         if len(table) != length or segment_digest(table) != name:
-            raise MapError(f"The table {name.hex()} of disk {self.disk} is damaged.", "Run a full copy.")
+            raise MapError(f"The table {self.tables.place(name.hex())} is damaged.", "Run a full copy.")
         return table
 
     def digests(self, first: int, count: int) -> bytes:
