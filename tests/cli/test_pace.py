@@ -7,12 +7,12 @@ from pathlib import Path
 from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.digest import digests
 from wavelift.blocks.memory import MemoryBudget
+from wavelift.blocks.pace import PacedSink
 from wavelift.blocks.pack import PackDisk, PackHeader, PackWriter
 from wavelift.blocks.sink_folder import FolderSink
 from wavelift.blocks.throttle import Flow, Throttle
 from wavelift.cli.copy import BUFFERS
 from wavelift.cli.folder_target import FolderTarget
-from wavelift.cli.pace import PacedSink
 
 
 def pack() -> memoryview:

@@ -10,11 +10,11 @@ from typing import Any
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import SourceTables, differences
 from wavelift.blocks.compress import Compression
+from wavelift.blocks.pace import PacedSink
 from wavelift.blocks.packfolder import PACK_BYTES, PackFolder
 from wavelift.blocks.sink import Sink
 from wavelift.blocks.throttle import Flow
 from wavelift.cli.footing import Attempt, Ranges
-from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
 from wavelift.cli.targets import TargetRefused

@@ -20,6 +20,7 @@ from wavelift.blocks.compress import Compression
 from wavelift.blocks.descriptor import DEFAULT_PACK_BYTES
 from wavelift.blocks.errors import BlockError, VolumeTooSmall
 from wavelift.blocks.files import sync_folder
+from wavelift.blocks.pace import PacedSink
 from wavelift.blocks.readback import ReadBack
 from wavelift.blocks.sink import Sink
 from wavelift.blocks.sink_local import LocalSink
@@ -28,7 +29,6 @@ from wavelift.cli import sample
 from wavelift.cli.copystate import Modified
 from wavelift.cli.footing import Attempt, Ranges, unlike
 from wavelift.cli.overlap import overlap
-from wavelift.cli.pace import PacedSink
 from wavelift.cli.report import Watch
 from wavelift.cli.tables import Watched
 from wavelift.sources.in_use import loops_on
