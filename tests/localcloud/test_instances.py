@@ -374,6 +374,24 @@ def test_create_instance_makes_a_stopped_one(ecs: Any) -> None:
     ecs.release(instance_id)
 
 
+def test_a_created_instance_has_no_public_address_before_it_gets_one(ecs: Any) -> None:
+    values = {"image_id": "host-linux", "v_switch_id": "vsw-local-a", "security_group_id": "sg-local-default"}
+    values["instance_type"] = "ecs.g7.large"
+    reached = ecs.call("create_instance", **values, internet_max_bandwidth_out=1)["InstanceId"]
+    closed = ecs.call("create_instance", **values)["InstanceId"]
+    for each in (reached, closed):
+        ecs.wait(ecs.instance, each, "Stopped")
+    assert ecs.instance(reached)["PublicIpAddress"]["IpAddress"] == []
+    given = ecs.call("allocate_public_ip_address", instance_id=reached)["IpAddress"]
+    assert ecs.instance(reached)["PublicIpAddress"]["IpAddress"] == [given]
+    with ecs.refused("AllocatedAlready", 403):
+        ecs.call("allocate_public_ip_address", instance_id=reached)
+    with ecs.refused("OperationDenied", 403):
+        ecs.call("allocate_public_ip_address", instance_id=closed)
+    for each in (reached, closed):
+        ecs.release(each)
+
+
 def test_a_private_address_of_ones_own(ecs: Any) -> None:
     first = ecs.run_host(private_ip_address="172.16.0.9", internet_max_bandwidth_out=1)
     instance = ecs.instance(first)

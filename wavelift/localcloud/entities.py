@@ -155,6 +155,8 @@ class Instance(Moving):
     private: str = ""
     mac: str
     bandwidth: int = 0
+    # CreateInstance gives no public address; AllocatePublicIpAddress does.
+    public: bool = True
     user_data: str = ""
     started_at: float = 0.0
     # RunInstances starts what it makes, CreateInstance does not.
@@ -170,6 +172,11 @@ class Instance(Moving):
     @property
     def on_host(self) -> bool:
         return self.image == HOST_IMAGE
+
+    @property
+    def public_address(self) -> str:
+        """Empty where it has none."""
+        return self.address if self.public and self.bandwidth else ""
 
     @property
     def private_address(self) -> str:

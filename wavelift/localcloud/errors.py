@@ -64,6 +64,7 @@ _CODES: dict[int, tuple[str, ...]] = {
         "UnsupportedHTTPMethod",
     ),
     403: (
+        "AllocatedAlready",
         "AuthorizationLimitExceed",
         "CmdContent.DecodeError",
         "CmdContent.ExceedLimit",

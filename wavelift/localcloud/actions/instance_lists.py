@@ -60,7 +60,7 @@ def _matching(cloud: Cloud, p: Parameters) -> list[Instance]:
         and (group is None or group in instance.groups)
         and family in {None, INSTANCE_TYPES[instance.type].family}
         and (private is None or instance.private_address in private)
-        and (public is None or (instance.bandwidth > 0 and instance.address in public))
+        and (public is None or instance.public_address in public)
         and all(value in {None, getattr(instance, field)} for field, value in exact.items())
         and matches(instance.tags, tags)
     ]
@@ -101,7 +101,7 @@ def _attributes(instance: Instance) -> dict[str, Any]:
         "InternetChargeType": "PayByTraffic",
         "InternetMaxBandwidthOut": instance.bandwidth,
         "IoOptimized": True,
-        "PublicIpAddress": {"IpAddress": [instance.address] if instance.bandwidth else []},
+        "PublicIpAddress": {"IpAddress": [address] if (address := instance.public_address) else []},
         "InnerIpAddress": {"IpAddress": []},
         "VpcAttributes": {
             "VpcId": VPC,

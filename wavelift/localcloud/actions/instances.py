@@ -251,6 +251,12 @@ def modify_instance_spec(cloud: Cloud, p: Parameters) -> Reply:
     return {}
 
 
+@action("AllocatePublicIpAddress")
+def allocate_public_ip_address(cloud: Cloud, p: Parameters) -> Reply:
+    fields.unsupported(p, "IpAddress", "VlanId")
+    return {"IpAddress": cloud.attributes.allocate_address(p.required("InstanceId"))}
+
+
 @action("ReplaceSystemDisk")
 def replace_system_disk(cloud: Cloud, p: Parameters) -> Reply:
     fields.password(p)

@@ -70,6 +70,19 @@ class Attributes:
                 raise dry_run_passed()
             tx.put(instance)
 
+    def allocate_address(self, identifier: str) -> str:
+        with self._context.store.transaction() as tx:
+            instance = find(tx, Instance, identifier)
+            if instance.status not in STEADY or instance.releasing:
+                raise wrong_instance_status(instance)
+            if instance.public_address:
+                raise ApiError("AllocatedAlready", f"{instance.id} has a public IP address already.")
+            if not instance.bandwidth:
+                raise ApiError("OperationDenied", f"The outbound bandwidth of {instance.id} is 0.")
+            instance.public = True
+            tx.put(instance)
+            return instance.address
+
     def replace_system_disk(self, identifier: str, image_id: str, size: int | None, token: Token | None) -> str:
         """The old system disk is gone at once; the new one is the instance's from the start, and soon In_use."""
         with self._context.store.transaction() as tx:

@@ -114,6 +114,7 @@ def _instance(tx: Transaction, order: InstanceOrder, image: Image, vswitch: str,
         address=address(int(tx.setting("network") or 0), number),
         mac=mac(number),
         bandwidth=order.bandwidth,
+        public=order.starts,
         user_data=order.user_data,
         begins_stopped=not order.starts,
     )
