@@ -7,11 +7,9 @@ is what a kill leaves, and is dropped. The file is rewritten as one summary line
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import threading
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +18,11 @@ from typing import Any
 from wavelift.blocks.copy import Ack
 from wavelift.blocks.digest import BLOCK, DIGEST
 from wavelift.blocks.files import write_durably, write_whole
+from wavelift.blocks.lines import encode_line, read_lines
 from wavelift.blocks.plan import Intervals
 from wavelift.blocks.worktable import WorkTable
+
+__all__ = ["DiskTally", "Journal", "acknowledged", "encode_line", "read_lines"]
 
 VERSION = 1
 COMPACT_AFTER_LINES = 4096
@@ -177,23 +178,3 @@ def acknowledged(path: Path, disks: int) -> list[DiskTally]:
     for line in read_lines(path)[1:]:
         tallies[line["disk"]].add(line)
     return tallies
-
-
-def encode_line(line: dict[str, Any]) -> bytes:
-    body = json.dumps(line, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(body), body)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines up to the first damaged one; none when there is no journal."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    lines: list[dict[str, Any]] = []
-    for piece in raw.split(b"\n")[:-1]:
-        crc, _, body = piece.partition(b" ")
-        if crc != b"%08x" % zlib.crc32(body):
-            break
-        lines.append(json.loads(body))
-    return lines
