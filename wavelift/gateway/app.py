@@ -18,6 +18,7 @@ from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
 from wavelift.gateway.metrics import figures
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.sampled import SampleSpec, read_sample
+from wavelift.gateway.transfer import TransferSpec, transfer
 from wavelift.gateway.volumes import Volumes
 from wavelift.service.errors import ForbiddenRequest, NotFound
 from wavelift.service.job_store import JobStore
@@ -83,6 +84,7 @@ def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks) -> JobRunne
         JobKind("verify", VerifySpec, jobs.verify),
         JobKind("sample", SampleSpec, partial(read_sample, volumes)),
         JobKind("prepare", PrepareSpec, jobs.prepare),
+        JobKind("transfer", TransferSpec, partial(transfer, volumes)),
     ]
     return JobRunner(JobStore(state / "jobs.db"), kinds, moves=("verified",))
 
@@ -96,7 +98,8 @@ def admit(claims: Claims, key: str, spec: Mapping[str, Any] | None) -> None:
     disks = spec.get("disks")
     for disk in disks if isinstance(disks, list) else []:
         if isinstance(disk, dict):
-            claims.require_volume(str(disk.get("volume")))
+            for volume in {str(disk.get("volume")), str(disk.get("onto", disk.get("volume")))}:
+                claims.require_volume(volume)
 
 
 def make_app(

@@ -33,8 +33,8 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.CANCELLED: frozenset({JobState.QUEUED}),
 }
 
-# What a resubmission may replace. A fingerprint goes with its token: a service set up anew changes both.
-REPLACEABLE_FIELDS = frozenset({"token", "password", "secret", "fingerprint", "bandwidth"})
+# What a resubmission may replace. URL and fingerprint go with their token: a service set up anew changes all three.
+REPLACEABLE_FIELDS = frozenset({"url", "token", "password", "secret", "fingerprint", "bandwidth"})
 
 
 class Progress(BaseModel):
