@@ -188,13 +188,13 @@ def _from_environment(service: str, bucket: str, prefix: str, env: Mapping[str, 
             raise BadPlace(
                 f"{service}://{bucket} needs {name} in the environment.", f"Set {', '.join(names)}, {wanted}."
             )
-    by_path = _by_path(endpoint, service)
+    by_path = addressed_by_path(endpoint, service)
     return Bucket(
         endpoint or usual, bucket, prefix, region, env[names[0]], env[names[1]], env.get(names[2], ""), by_path
     )
 
 
-def _by_path(endpoint: str, service: str) -> bool:
+def addressed_by_path(endpoint: str, service: str) -> bool:
     """Whether the bucket stands in the path of a URL: no name of a host can be put before an address, and stores that
     speak S3 seldom have one for each bucket."""
     if service == "s3":

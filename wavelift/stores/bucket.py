@@ -18,7 +18,8 @@ READ_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Bucket:
-    """`endpoint` is a URL; keys lie under `prefix`. `token` is that of temporary credentials, empty for others."""
+    """`endpoint` is a URL; keys lie under `prefix`. `token` is that of temporary credentials, empty for others;
+    `ca_file` has certificates, in PEM, that are trusted instead of the usual ones."""
 
     endpoint: str
     bucket: str
@@ -28,6 +29,7 @@ class Bucket:
     access_key_secret: str = field(repr=False)
     token: str = field(default="", repr=False)
     by_path: bool = False
+    ca_file: str = ""
 
     def key(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key

@@ -33,6 +33,7 @@ class OssStore:
         return self._client()
 
     def _connect(self, bucket: Bucket) -> Any:
+        self._session.session.verify = bucket.ca_file or True
         if bucket.token:
             auth: Any = oss2.StsAuth(bucket.access_key_id, bucket.access_key_secret, bucket.token, auth_version="v4")
         else:

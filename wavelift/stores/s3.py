@@ -168,6 +168,7 @@ def _connect(bucket: Bucket) -> Any:
         aws_session_token=bucket.token or None,
         region_name=bucket.region,
         endpoint_url=bucket.endpoint,
+        verify=bucket.ca_file or None,
         config=Config(**settings),
     )
     client.meta.events.register("before-sign.s3.PutObject", _forbid_as_oss_does)
