@@ -34,7 +34,13 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 }
 
 # What a resubmission may replace. URL and fingerprint go with their token: a service set up anew changes all three.
-REPLACEABLE_FIELDS = frozenset({"url", "token", "password", "secret", "fingerprint", "bandwidth"})
+# Folders are where the disks of one set are mounted, one more of them when the others are full.
+REPLACEABLE_FIELDS = frozenset(
+    {
+        *("url", "fingerprint", "token", "password", "secret", "access_key_id", "access_key_secret"),
+        *("bandwidth", "folders"),
+    }
+)
 
 
 class Progress(BaseModel):
