@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 
+from wavelift.archive.contribution import contribution, require_covered
 from wavelift.archive.errors import ArchiveError, Damaged, KeyMissing, NoArchive, NoGeneration, NotSealed, OtherContent
 from wavelift.archive.keys import KeyOf
 from wavelift.archive.layout import (
@@ -33,21 +34,22 @@ from wavelift.archive.layout import (
     map_key,
     packs_prefix,
     record_key,
-    row_of,
     table_key,
 )
+from wavelift.archive.lease import held
 from wavelift.archive.sealed import SealedStore
 from wavelift.archive.sink import ArchiveSink
-from wavelift.blocks.attempts import attempt_of
 from wavelift.blocks.blockmap import MAX_INDEX, DiskMap, decode_index, encode_index, segments_of
 from wavelift.blocks.crypto import KeyEncryptionKey
 from wavelift.blocks.digest import TABLE, ZERO_DIGEST
 from wavelift.blocks.errors import MapError
 from wavelift.stores.base import AlreadyThere, NotThere, Store
+from wavelift.stores.patience import Patience
 
 _TABLES_KEPT = 4
-# For how long a list may lack what was put a moment ago.
+# For how long a list may lack what was put a moment ago, and a commit waits for a sweep to end.
 LISTED_SECONDS = 30.0
+SWEPT_SECONDS = 600.0
 
 
 class Archive:
@@ -157,6 +159,18 @@ class Archive:
                 raise Damaged(self.name, record_key(generation.generation), "built on a later one")
             generation = before
 
+    def has(self, key: str) -> bool:
+        """Raises `StoreError`."""
+        try:
+            self.bare.size(key)
+        except NotThere:
+            return False
+        return True
+
+    def unsealed(self, key: str, data: bytes) -> bytes:
+        """What an object holds that was fetched whole from `bare`. Raises `Corrupted`, `Denied`."""
+        return data if self._seal is None else self._seal.opened(key, data)
+
     def sink(self, generation: int) -> ArchiveSink:
         """For one worker."""
 
@@ -180,35 +194,53 @@ class Archive:
         is `base_root`. Again for the same content it changes nothing.
 
         `first_sequence` is that of the attempt that made the map. Raises `OtherContent`, `PacksLost`, `BlocksLost`,
-        `MapError`, `StoreError`.
+        `Busy` while a sweep is under way, `MapError`, `StoreError`.
         """
-        root = found.root.hex()
-        there = self._there(number, root)
-        if there is not None:
-            return there
-        before = self._base_of(base, base_root)
-        packs = self._contribution(number, first_sequence)
-        self._write_map(number, found, None if before is None else self.map(before))
-        self.store.put(list_key(number), packs.raw)
-        made = Generation(
-            migration,
-            found.disk,
-            number,
-            base,
-            base_root,
-            found.size,
-            root,
-            consistency,
-            len(packs),
-            sum(row.size for row in packs),
-            packs.digest,
-            int(time.time()),
-        )
-        try:
-            self.store.put(record_key(number), encode_record(made), new=True)
-        except AlreadyThere:
-            made = self._there(number, root) or made
-        return made
+        with held(self.store, "commit", waits_for=("sweep",), wait_seconds=SWEPT_SECONDS):
+            root = found.root.hex()
+            there = self._there(number, root)
+            if there is not None:
+                return there
+            before = self._base_of(base, base_root)
+            known = None if before is None else self.map(before)
+            put = self._put.get(number, set())
+            packs = contribution(self, number, found, first_sequence, put, Patience(LISTED_SECONDS))
+            if base is None or known is not None:
+                require_covered(found, packs, known)
+            self._write_map(number, found, known)
+            self.store.put(list_key(number), packs.raw)
+            made = Generation(
+                migration,
+                found.disk,
+                number,
+                base,
+                base_root,
+                found.size,
+                root,
+                consistency,
+                len(packs),
+                sum(row.size for row in packs),
+                packs.digest,
+                int(time.time()),
+            )
+            try:
+                self.store.put(record_key(number), encode_record(made), new=True)
+            except AlreadyThere:
+                return self._there(number, root) or made
+            return made
+
+    def tidy(self, number: int) -> None:
+        """Delete what attempts left at a generation that was made, and never became a part of it."""
+        packs = self.packs(self.load(number))
+        ours = {packs.key(row) for row in packs}
+        prefix = packs_prefix(number)
+        self.bare.delete([entry.key for entry in self.bare.list(prefix) if entry.key not in ours])
+
+    def discard(self, number: int) -> None:
+        """Delete what the sinks got for a generation that never came to be."""
+        if not self.has(record_key(number)):
+            self.bare.delete([entry.key for entry in self.bare.list(packs_prefix(number))])
+            self.bare.delete([list_key(number), map_key(number)])
 
     def _there(self, number: int, root: str) -> Generation | None:
         """The generation if it was made of the same content. Raises `OtherContent`."""
@@ -222,23 +254,15 @@ class Archive:
 
     def _base_of(self, base: int | None, root: str | None) -> Generation | None:
         """None when there is none, or elsewhere. Raises `OtherContent` when it is not what is built on."""
-        if base is None or base not in self.generations():
+        if base is None:
             return None
-        before = self.load(base)
+        try:
+            before = self.load(base)
+        except NoGeneration:
+            return None
         if before.root != root:
             raise OtherContent(self.name, base, before.root, str(root))
         return before
-
-    def _contribution(self, number: int, first_sequence: int) -> PackList:
-        rows = self._listed(number)
-        attempt = attempt_of(first_sequence)
-        return PackList.of(number, [row for row in rows if attempt_of(row.sequence) >= attempt])
-
-    def _listed(self, number: int) -> list[Row]:
-        """The packs that lie there for a generation, whichever attempt put them. Raises `PacksLost`."""
-        prefix = packs_prefix(number)
-        found = (row_of(entry.key.removeprefix(prefix), entry.size) for entry in self.bare.list(prefix))
-        return [row for row in found if row is not None]
 
     def _write_map(self, number: int, found: DiskMap, before: DiskMap | None) -> None:
         known = set() if before is None else {before.segment(part) for part in range(segments_of(before.size))}

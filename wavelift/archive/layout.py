@@ -23,6 +23,7 @@ SEGMENTS = "maps/segments/"
 PACKS = "packs/"
 GENERATIONS = "generations/"
 LOCKS = "locks/"
+SWEPT = "swept/"
 MAX_RECORD = 1 << 16
 # A pack in the list of a generation: sequence, first block, blocks, bytes of the object, its BLAKE3.
 ROW = struct.Struct("<QQQQ32s")
@@ -35,6 +36,11 @@ def record_key(generation: int) -> str:
 
 def list_key(generation: int) -> str:
     return f"{GENERATIONS}{generation}.packs"
+
+
+def swept_key(generation: int) -> str:
+    """Says that packs of a generation were deleted: what an attempt put so far cannot become one any more."""
+    return f"{SWEPT}{generation}"
 
 
 def map_key(generation: int) -> str:

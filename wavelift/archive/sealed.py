@@ -85,15 +85,21 @@ class SealedStore:
     def delete(self, keys: Iterable[str]) -> None:
         self._store.delete(keys)
 
+    def opened(self, key: str, data: bytes) -> bytes:
+        """What a whole object holds that was fetched already. Raises `Corrupted`, `Denied`."""
+        return self._open(key, self._checked(key, data[:SEALED_HEAD]), data[SEALED_HEAD:], 0, 0, None)
+
     def _from_start(self, key: str, first: int, frames: int | None) -> tuple[bytes, bytes]:
         length = None if frames is None else SEALED_HEAD + (first + frames) * _FRAME_WHOLE
         data = self._store.get(key, 0, length)
-        return self._checked(key, data[:SEALED_HEAD]), data[SEALED_HEAD + first * _FRAME_WHOLE :]
+        return self._note(key, data[:SEALED_HEAD]), data[SEALED_HEAD + first * _FRAME_WHOLE :]
 
     def _fetch_head(self, key: str) -> bytes:
-        head = self._checked(key, self._store.get(key, 0, SEALED_HEAD))
+        return self._note(key, self._store.get(key, 0, SEALED_HEAD))
+
+    def _note(self, key: str, head: bytes) -> bytes:
         with self._lock:
-            self._heads[key] = head
+            self._heads[key] = self._checked(key, head)
             if len(self._heads) > _HEADS_KEPT:
                 self._heads.popitem(last=False)
         return head

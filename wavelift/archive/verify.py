@@ -1,0 +1,161 @@
+"""Whether a generation can be restored: every object of it, and of what it builds on, is read whole and proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from blake3 import blake3
+
+from wavelift.archive.archive import Archive
+from wavelift.archive.errors import Damaged
+from wavelift.archive.held import Held
+from wavelift.archive.layout import Generation, PackList, Row, table_key
+from wavelift.blocks.blockmap import DiskMap, segments_of
+from wavelift.blocks.digest import SEGMENT
+from wavelift.blocks.errors import MapError, PackError
+from wavelift.blocks.pack import PackReader, Record, from_memory
+from wavelift.blocks.plan import Intervals
+from wavelift.stores.base import Corrupted, NotThere
+
+WORKERS = 2
+Ranges = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """An object that is missing or damaged, by its key, and why it is no good."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`packs` were read, of `bytes` together. `lost` are the (start, end) bytes of the disk that cannot be restored
+    from here; `elsewhere` is the (generation, root) that the last of the chain builds on and that does not lie here, so
+    that only what flaws take away is known to be lost."""
+
+    generation: Generation
+    packs: int
+    bytes: int
+    flaws: list[Flaw]
+    lost: Ranges
+    elsewhere: tuple[int, str | None] | None
+
+    @property
+    def restorable(self) -> bool:
+        """From here alone."""
+        return not self.lost and self.elsewhere is None
+
+
+def verify(
+    archive: Archive,
+    number: int,
+    check: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verdict:
+    """Read what a generation is made of, newest first. `progress` gets bytes of packs, done and in all; `check` may
+    raise to stop. Takes the memory of a pack, twice where it is sealed, for each of its workers.
+
+    Raises `NoGeneration`, `Damaged` for records, indexes and lists, without which nothing can be told, and `StoreError`
+    for a store that does not answer: that is no verdict.
+    """
+    chain = list(archive.chain(number))
+    lists = [(generation, archive.packs(generation)) for generation in chain]
+    total = sum(row.size for _, rows in lists for row in rows)
+    reading = _Reading(archive, archive.map(chain[0]), check)
+    reading.tables()
+    packs = done = 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for generation, row, proof in _proven(pool, archive, lists, check):
+            reading.take(generation, row, proof)
+            packs, done = packs + 1, done + row.size
+            progress(done, total)
+    oldest = chain[-1]
+    elsewhere = None if oldest.base is None else (oldest.base, oldest.base_root)
+    return Verdict(chain[0], packs, done, reading.flaws, reading.lost(elsewhere is None), elsewhere)
+
+
+Proof = Flaw | list[Record]
+
+
+def _proven(
+    pool: ThreadPoolExecutor,
+    archive: Archive,
+    lists: list[tuple[Generation, PackList]],
+    check: Callable[[], None],
+) -> Iterator[tuple[Generation, Row, Proof]]:
+    """A few packs ahead of who takes them."""
+    each = ((generation, row) for generation, rows in lists for row in rows)
+    while few := list(islice(each, 4 * WORKERS)):
+        for (generation, row), proof in zip(few, pool.map(lambda one: _prove(archive, *one), few), strict=True):
+            check()
+            yield generation, row, proof
+
+
+def _prove(archive: Archive, generation: Generation, row: Row) -> Proof:
+    key = row.key(generation.generation)
+    try:
+        data = archive.bare.get(key, 0, row.size + 1)
+        if len(data) != row.size or blake3(data).digest() != row.digest:
+            return Flaw(key, f"it has {len(data)} bytes that are not the {row.size} that were put")
+        reader = PackReader(from_memory(memoryview(archive.unsealed(key, data))))
+        header = reader.header
+        if (header.generation, header.sequence) != (generation.generation, row.sequence):
+            return Flaw(key, f"it is pack {header.sequence} of generation {header.generation}")
+        if [disk.disk for disk in header.disks] != [generation.disk]:
+            return Flaw(key, f"it is of disk {header.disks[0].disk}")
+        return [record for record, _ in reader.records()]
+    except NotThere:
+        return Flaw(key, "it is missing")
+    except (Corrupted, PackError) as error:
+        return Flaw(key, error.message)
+
+
+class _Reading:
+    def __init__(self, archive: Archive, wanted: DiskMap, check: Callable[[], None]) -> None:
+        self.flaws: list[Flaw] = []
+        self._archive = archive
+        self._map = wanted
+        self._check = check
+        self._held = Held(wanted)
+        # Segments whose table is no good, and what flawed packs spoke of.
+        self._unknown: set[int] = set()
+        self._spans: Ranges = []
+
+    def tables(self) -> None:
+        for segment in range(segments_of(self._map.size)):
+            self._check()
+            try:
+                self._map.table(segment)
+            except (MapError, Damaged, Corrupted) as error:
+                self.flaws.append(Flaw(table_key(self._map.segment(segment).hex()), error.message))
+                self._unknown.add(segment)
+
+    def take(self, generation: Generation, row: Row, proof: Proof) -> None:
+        if isinstance(proof, Flaw):
+            self.flaws.append(proof)
+            self._spans.append((row.start, min(row.end, self._map.size)))
+            return
+        for record in proof:
+            if record.offset // SEGMENT not in self._unknown:
+                self._held.note(record)
+
+    def lost(self, all_here: bool) -> Ranges:
+        found: Ranges = []
+        for segment in range(segments_of(self._map.size)):
+            if segment in self._unknown:
+                found.append((segment * SEGMENT, min(self._map.size, (segment + 1) * SEGMENT)))
+            else:
+                lacking = self._held.lacking(segment)
+                found += lacking if all_here else self._flawed(lacking)
+        return list(Intervals(found))
+
+    def _flawed(self, lacking: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        for start, end in lacking:
+            for begin, stop in self._spans:
+                if max(start, begin) < min(end, stop):
+                    yield max(start, begin), min(end, stop)
