@@ -71,7 +71,16 @@ def test_a_deny_wins_wherever_it_stands() -> None:
         {"Statement": [{"Effect": "Maybe", "Action": "*", "Resource": "*"}]},
         {"Statement": [{"Effect": "Allow", "Action": [], "Resource": "*"}]},
         {"Statement": [{"Effect": "Allow", "Action": [1], "Resource": "*"}]},
-        {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {}}]},
+        *(
+            {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": condition}]}
+            for condition in (
+                {"Bool": {"acs:SecureTransport": "true"}},
+                {"StringLike": {"oss:Delimiter": "/"}},
+                {"StringLike": {"oss:Prefix": []}},
+                {"StringLike": "oss:Prefix"},
+                "oss:Prefix",
+            )
+        ),
         {"Statement": [{"Effect": "Allow", "NotAction": "*", "Resource": "*"}]},
         {"Id": "x"},
     ],

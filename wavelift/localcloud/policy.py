@@ -1,12 +1,17 @@
-"""What a session policy lets a temporary key do: the RAM policy language, without conditions."""
+"""What a session policy lets a temporary key do: RAM policies, with a condition on what is listed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from wavelift.localcloud.wildcards import matches
 
 _STATEMENT = {"Effect", "Action", "Resource"}
+_CONDITION = "Condition"
+# Names of keys are compared without case.
+_OPERATORS: dict[str, Callable[[str, str], bool]] = {"StringEquals": str.__eq__, "StringLike": matches}
+_KEYS = {"oss:prefix"}
 
 
 class MalformedPolicy(Exception):
@@ -25,8 +30,10 @@ def parse(text: str) -> dict[str, Any]:
     if not isinstance(statements, list) or not statements:
         raise MalformedPolicy("Statement is a list")
     for statement in statements:
-        if not isinstance(statement, dict) or set(statement) != _STATEMENT:
+        if not isinstance(statement, dict) or set(statement) - {_CONDITION} != _STATEMENT:
             raise MalformedPolicy("a statement has Effect, Action and Resource")
+        if not _good_condition(statement.get(_CONDITION, {})):
+            raise MalformedPolicy("a condition is StringEquals or StringLike of oss:Prefix")
         if statement["Effect"] not in {"Allow", "Deny"}:
             raise MalformedPolicy("an effect is Allow or Deny")
         if not all(_patterns(statement[element]) for element in ("Action", "Resource")):
@@ -34,10 +41,12 @@ def parse(text: str) -> dict[str, Any]:
     return document
 
 
-def allows(policy: Mapping[str, Any] | None, action: str, *names: str) -> bool:
+def allows(
+    policy: Mapping[str, Any] | None, action: str, *names: str, about: Mapping[str, str] = MappingProxyType({})
+) -> bool:
     """May the holder do `action` (ecs:CreateDisk) to what goes by `names` (acs:ecs:cn-local:1:disk/d-1)?
 
-    No policy limits nothing.
+    `about`: what conditions may ask of the request. No policy limits nothing.
     """
     if policy is None:
         return True
@@ -46,8 +55,27 @@ def allows(policy: Mapping[str, Any] | None, action: str, *names: str) -> bool:
         for statement in policy["Statement"]
         if any(matches(pattern.lower(), action.lower()) for pattern in _patterns(statement["Action"]))
         and any(matches(pattern, name) for pattern in _patterns(statement["Resource"]) for name in names)
+        and _holds(statement.get(_CONDITION, {}), about)
     }
     return effects == {"Allow"}
+
+
+def _good_condition(condition: Any) -> bool:
+    return isinstance(condition, dict) and all(
+        operator in _OPERATORS
+        and isinstance(wanted, dict)
+        and all(key.lower() in _KEYS and _patterns(values) for key, values in wanted.items())
+        for operator, wanted in condition.items()
+    )
+
+
+def _holds(condition: Mapping[str, Mapping[str, Any]], about: Mapping[str, str]) -> bool:
+    """What the request does not say fulfils nothing."""
+    return all(
+        key.lower() in about and any(_OPERATORS[operator](pattern, about[key.lower()]) for pattern in _patterns(values))
+        for operator, wanted in condition.items()
+        for key, values in wanted.items()
+    )
 
 
 def _patterns(element: Any) -> list[str]:

@@ -146,3 +146,21 @@ def test_anybody(oss: Any, filled: str, acl: str, own: str, allowed: list[Act]) 
     owner.put_object_acl("a", own)
     denied = [act for act in (read, write, delete, listing, change_acl) if act not in allowed]
     check(oss.bucket(filled, oss2.AnonymousAuth()), allowed, denied)
+
+
+@pytest.mark.parametrize("operator", ["StringLike", "StringEquals"])
+def test_a_condition_limits_what_is_listed(oss: Any, name: str, operator: str) -> None:
+    whole = oss.bucket(name)
+    for key in ("mine/1", "mine/2", "other/1"):
+        whole.put_object(key, b"")
+    wanted = {"StringLike": ["mine/*"], "StringEquals": "mine/"}[operator]
+    listed = statement("Allow", "oss:ListObjects", f"acs:oss:*:*:{name}") | {
+        "Condition": {operator: {"oss:Prefix": wanted}}
+    }
+    bucket = temporary(oss, name, listed)
+    for ask in (bucket.list_objects, bucket.list_objects_v2):
+        assert [each.key for each in ask(prefix="mine/").object_list] == ["mine/1", "mine/2"]
+        for prefix in ("", "mine", "other/"):
+            with pytest.raises(AccessDenied):
+                ask(prefix=prefix)
+    check(bucket, [], [read, write, delete, listing])

@@ -88,7 +88,7 @@ class ObjectService:
         request = Request.parse(scope["method"], path, query, headers)
         credential = authenticate(request, self._accounts, self._region)
         operation = route(request)
-        allow = Access(self._store, credential, self._region).check
+        allow = Access(self._store, credential, self._region, request.parameter("prefix") or "").check
         subject = operation.action, request.bucket, request.key
         if operation.action and credential is None:
             await self._run(allow, *subject)  # looks the bucket up

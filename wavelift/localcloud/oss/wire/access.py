@@ -12,8 +12,10 @@ WRITES = frozenset({"PutObject", "DeleteObject", "AbortMultipartUpload", "ListPa
 class Access:
     """What the holder of a credential may do; None is somebody who did not say who they are."""
 
-    def __init__(self, store: ObjectStore, credential: Credential | None, region: str) -> None:
+    def __init__(self, store: ObjectStore, credential: Credential | None, region: str, prefix: str) -> None:
+        """`prefix` is that of the listing that is asked for, if it is one."""
         self._store = store
+        self._prefix = prefix
         # Policies name a region as its id or as the location that buckets show.
         self._regions = region, f"oss-{region}"
         self._credential = credential
@@ -26,7 +28,8 @@ class Access:
             return
         resource = f"{bucket}/{key}" if key else bucket or "*"
         names = (f"acs:oss:{region}:{self._credential.account}:{resource}" for region in self._regions)
-        if not allows(self._credential.policy, f"oss:{action}", *names):
+        about = {"oss:prefix": self._prefix} if action == "ListObjects" else {}
+        if not allows(self._credential.policy, f"oss:{action}", *names, about=about):
             raise OssError("AccessDenied", "Access denied by authorizer's policy.")
 
     def _is_public(self, action: str, bucket: str, key: str) -> bool:
