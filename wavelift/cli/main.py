@@ -45,6 +45,7 @@ _COMMANDS = {
     "copy": _Command("copy a disk to a file, a device or a gateway; whole, or what changed", "wavelift.cli.copy"),
     "map": _Command("write the block map of a disk, and print its root", "wavelift.cli.map"),
     "verify": _Command("compare two disks or block maps, and name what differs", "wavelift.cli.verify"),
+    "offline": _Command("disks that travel: list, verify, export, import, format", "wavelift.cli.offline"),
     "validate": _Command(
         "check manifests; say what is wrong, where, and what is right",
         "wavelift.cli.manifests",
@@ -102,7 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         fromfile_prefix_chars="@",
     )
     getattr(module, command.arguments)(parser)
-    parser.as_json = "--json" in arguments
+    # Of the class: a command of a command has a parser of its own.
+    _Parser.as_json = "--json" in arguments
     given = parser.parse_args(arguments[1:])
     try:
         status = int(getattr(module, command.run)(given))

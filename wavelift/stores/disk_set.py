@@ -13,7 +13,7 @@ from pathlib import Path
 from wavelift.blocks.files import sync_folder
 from wavelift.stores.disk_inventory import FILE as INVENTORY
 from wavelift.stores.disk_label import FILE, DiskLabel, DiskRefused, members_of, now, read_label, write_label
-from wavelift.stores.offline_disk import OBJECTS, OfflineDisk, named_by_content
+from wavelift.stores.offline_disk import OBJECTS, OfflineDisk
 
 # What file systems and desktops put on a disk of themselves.
 _OF_ITSELF = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
@@ -66,15 +66,12 @@ def level(disks: Sequence[OfflineDisk]) -> None:
     shared = [(disk, disk.shared()) for disk in disks]
     for key in sorted({key for _, there in shared for key in there}):
         newest, about = max(((disk, there[key]) for disk, there in shared if key in there), key=lambda each: each[1].at)
-        surely = {about.size} if named_by_content(key) else set()
-        unlike = [
-            disk for disk, there in shared if disk is not newest and (key not in there or there[key].size not in surely)
-        ]
+        # Copies of one size that differ are left: which of them a disk has damaged is not known here.
+        unlike = [disk for disk, there in shared if key not in there or there[key].size != about.size]
         if unlike:
             data = newest.store.get(key)
             for disk in unlike:
-                if not disk.has(key) or disk.store.get(key) != data:
-                    disk.store.put(key, data)
+                disk.store.put(key, data)
     if len(disks) > 1:
         known = {key: held for disk in disks for key, held in disk.inventory.read().items()}
         for disk in disks:

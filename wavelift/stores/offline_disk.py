@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,6 @@ OBJECTS = "wavelift"
 PACKS = "packs"
 # Of a disk's size, kept free of packs: block maps go to every disk and take 1/2048 of what they speak of.
 _RESERVE = 64
-_BY_CONTENT = re.compile(r"[0-9a-f]{64}")
 
 
 def is_pack(key: str) -> bool:
@@ -108,8 +106,3 @@ class OfflineDisk:
                     about = path.stat()
                     found[path.relative_to(top).as_posix()] = Copy(about.st_size, about.st_mtime)
         return found
-
-
-def named_by_content(key: str) -> bool:
-    """Whether two objects of this key and of one size are the same."""
-    return _BY_CONTENT.fullmatch(key.rpartition("/")[2]) is not None
