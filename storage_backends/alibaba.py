@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from alibabacloud_credentials.client import Client as CredentialsClient
+
+from storage_backends.alibaba_credentials import AssumedRole, provider_of
 from storage_backends.alibaba_gateways import Gateways
 from storage_backends.alibaba_images import Images
 from storage_backends.alibaba_inventory import Inventory
@@ -23,13 +26,10 @@ class AlibabaBackend:
     """One account, region and zone. Holds no state of its own: everything is found again by tags."""
 
     def __init__(self, settings: AlibabaSettings) -> None:
-        api = EcsApi(
-            key_id=settings.access_key_id,
-            secret=settings.access_key_secret,
-            region=settings.region,
-            endpoint=settings.endpoint,
-            protocol=settings.protocol,
-        )
+        provider = provider_of(settings.access, settings.region)
+        renew = provider.renew if isinstance(provider, AssumedRole) else lambda: False
+        credential = CredentialsClient(provider=provider)
+        api = EcsApi(settings.access, settings.region, settings.endpoint, credential, renew)
         self._poll_seconds = settings.poll_seconds
         self._inventory = Inventory(api, settings.region, settings.poll_seconds)
         self._offer = Offer(settings, api, self._inventory)
@@ -54,6 +54,12 @@ class AlibabaBackend:
 
     def snapshot(self, volume_id: str, labels: Labels) -> Resource:
         return self._volumes.snapshot(volume_id, labels)
+
+    def prune_snapshots(self, labels: Labels, keep: int) -> list[Resource]:
+        return self._volumes.prune_snapshots(labels, keep)
+
+    def resize(self, volume_id: str, size_gib: int) -> Resource:
+        return self._volumes.resize(volume_id, size_gib)
 
     def attach(self, volume_id: str, instance_id: str) -> None:
         self._volumes.attach(volume_id, instance_id)

@@ -114,20 +114,20 @@ class Inventory:
         `create` takes token and name and returns the id. A token may answer with something long deleted, or be one
         of an order with other values: then the next.
         """
-        failed = 0
-        for existing in self.list(labels, kind):
-            if existing.state is not State.FAILED:
-                return existing
-            failed += 1
+        usable, failed = self._named(kind, labels)
+        if usable:
+            return usable
         for attempt in range(failed, failed + _ATTEMPTS):
             # From the tags, not from the name: `a-b`, `c` and `a`, `b-c` have one name.
-            named = json.dumps([kind, labels.tags(), attempt], sort_keys=True)
-            token = hashlib.sha256(named.encode()).hexdigest()
+            token = client_token(kind, labels.tags(), attempt)
             name = f"{labels.name()}-{attempt + 1}" if attempt else labels.name()
             # NotFound of the order itself is about what it names: a snapshot, a vSwitch.
             try:
                 resource_id = create(token, name)
             except TokenUsed:
+                # Whoever ordered it may have been killed a moment ago, and the lists may lag behind.
+                if made := self._appearing(kind, labels):
+                    return made
                 continue
             try:
                 made = self.until(kind, resource_id, lambda _: True, "listed", _APPEAR_SECONDS)
@@ -136,6 +136,18 @@ class Inventory:
             if made.state is not State.FAILED:
                 return made
         raise Unavailable(f"The cloud made no usable {kind.value} {labels.name()}.", "Try again later.")
+
+    def _named(self, kind: Kind, labels: Labels) -> tuple[Resource | None, int]:
+        """What these labels name and can be used, and how many that failed have them too."""
+        found = self.list(labels, kind)
+        usable = [each for each in found if each.state is not State.FAILED]
+        return min(usable, key=lambda each: each.id, default=None), len(found) - len(usable)
+
+    def _appearing(self, kind: Kind, labels: Labels) -> Resource | None:
+        deadline = time.monotonic() + _APPEAR_SECONDS
+        while (usable := self._named(kind, labels)[0]) is None and time.monotonic() < deadline:
+            time.sleep(min(0.5, self._poll_seconds))
+        return usable
 
     def settled(self, resource: Resource) -> Resource:
         """The resource once it is not pending any more."""
@@ -180,6 +192,11 @@ class Inventory:
             return False
         return True
 
+    def being_made_from(self, snapshot_id: str) -> bool:
+        """Is a volume being made from that snapshot?"""
+        made = self._describe(Kind.VOLUME, {"snapshot_id": snapshot_id})
+        return any(volume.status == "Creating" for volume in made)
+
     def security_group(self, id_or_name: str) -> str:
         """Its id. Raises NotFound."""
         by_id = id_or_name.startswith("sg-")
@@ -215,6 +232,11 @@ class Inventory:
             if page * _PAGE >= int(body.get("TotalCount", 0)):
                 return
             page += 1
+
+
+def client_token(*named: object) -> str:
+    """64 characters: the same for what is named the same, whoever asks and however often."""
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 def tagged(model: Any, labels: Labels) -> Any:

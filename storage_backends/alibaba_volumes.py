@@ -5,14 +5,14 @@ ClientToken exists on CreateDisk and CreateSnapshot only; everything else reads 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from alibabacloud_ecs20140526 import models
 
-from storage_backends.alibaba_inventory import Inventory, tagged
-from storage_backends.base import Kind, Labels, Resource, VolumeSpec
+from storage_backends.alibaba_inventory import Inventory, client_token, tagged
+from storage_backends.base import Kind, Labels, Resource, State, VolumeSpec
 from storage_backends.ecs import EcsApi
-from storage_backends.errors import Conflict, Unavailable
+from storage_backends.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from storage_backends.settings import AlibabaSettings
 
 
@@ -86,6 +86,66 @@ class Volumes:
                     raise
             self._inventory.until(Kind.VOLUME, volume_id, lambda v: v.status == "Available", "detached")
 
+    def resize(self, volume_id: str, size_gib: int) -> Resource:
+        """Grow it to `size_gib`; does nothing where it has that size. Raises InvalidRequest where it is larger.
+
+        Attached to a running instance, that sees the new size at once.
+        """
+        volume = self._inventory.settled(self._inventory.get(Kind.VOLUME, volume_id))
+        if volume.size_gib > size_gib:
+            raise InvalidRequest(
+                f"Volume {volume_id} has {volume.size_gib} GiB already, more than {size_gib}: volumes only grow.",
+                f"Ask for {volume.size_gib} GiB or more.",
+            )
+        if volume.size_gib == size_gib:
+            return volume
+        online = bool(volume.attached_to) and (
+            self._inventory.get(Kind.INSTANCE, volume.attached_to).state is State.READY
+        )
+        request = models.ResizeDiskRequest(
+            disk_id=volume_id,
+            new_size=size_gib,
+            type="online" if online else "offline",
+            client_token=client_token("resize", volume_id, size_gib, online),
+        )
+        try:
+            self._api.call("resize_disk", request)
+        except (Conflict, InvalidRequest):
+            # Somebody else may just have done it, and the list shows it as it was.
+            if not self._inventory.becomes(Kind.VOLUME, volume_id, lambda now: now.size_gib >= size_gib):
+                raise
+        return self._inventory.until(Kind.VOLUME, volume_id, lambda now: now.size_gib >= size_gib, "resized")
+
+    def prune_snapshots(self, labels: Labels, keep: int) -> list[Resource]:
+        """Delete all but the last `keep` generations of each volume, and what failed; return what was deleted.
+
+        What is under way stays, and so does what an image, or a volume that is being made, uses.
+        """
+        if keep < 1:
+            raise InvalidRequest(f"{keep} snapshots are to be kept.", "Keep at least 1: the latest generation.")
+        groups: dict[tuple[str, ...], list[Resource]] = {}
+        for each in self._inventory.list(labels, Kind.SNAPSHOT):
+            named = tuple(each.tag(name) for name in ("wave", "migration", "run", "role", "disk"))
+            groups.setdefault(named, []).append(each)
+        doomed = [each for group in groups.values() for each in _superfluous(group, keep)]
+        return [each for each in doomed if self._delete_unused(each)]
+
+    def _delete_unused(self, snapshot: Resource) -> bool:
+        """False while something uses it. Volumes that were made from it do not."""
+        request = models.DeleteSnapshotRequest(snapshot_id=snapshot.id)
+        try:
+            self._api.call("delete_snapshot", request)
+        except NotFound:
+            return True
+        except Conflict:
+            if self._inventory.being_made_from(snapshot.id):
+                return False
+            try:
+                self.delete_snapshot(snapshot.id)
+            except Conflict:
+                return False
+        return True
+
     def delete_volume(self, volume_id: str) -> None:
         """Raises NotFound."""
         self.detach(volume_id)
@@ -94,6 +154,13 @@ class Volumes:
     def delete_snapshot(self, snapshot_id: str) -> None:
         """Conflict while an image, or a disk that is being made, needs it; a disk that was made does not."""
         self._api.call("delete_snapshot", models.DeleteSnapshotRequest(snapshot_id=snapshot_id, force=True))
+
+
+def _superfluous(snapshots: Sequence[Resource], keep: int) -> list[Resource]:
+    """All of one volume: the usable ones but the last `keep`, and those that failed."""
+    usable = [each for each in snapshots if each.state is State.READY]
+    usable.sort(key=lambda each: int(each.tag("generation") or 0))
+    return usable[:-keep] + [each for each in snapshots if each.state is State.FAILED]
 
 
 def _attaching(instance_id: str) -> Callable[[Resource], bool]:

@@ -1,106 +1,117 @@
-"""Calling ECS: one place that retries what may be retried and turns error codes into typed errors."""
+"""Calling ECS and STS by the real SDK: one place that repeats what may be repeated."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from alibabacloud_ecs20140526.client import Client
 from alibabacloud_tea_openapi.exceptions import ClientException, ServerException, ThrottlingException
 from alibabacloud_tea_openapi.utils_models import Config
 from darabonba.exceptions import DaraException, UnretryableException
 
-from storage_backends.errors import (
-    BackendError,
-    Conflict,
-    Denied,
-    InvalidRequest,
-    NotFound,
-    QuotaExceeded,
-    TokenUsed,
-    Unavailable,
-)
+from storage_backends.alibaba_errors import is_passing, typed
+from storage_backends.errors import BackendError, Denied, Expired, Unavailable
+from storage_backends.settings import Access
+
+T = TypeVar("T")
 
 _RETRY_FOR_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
-_KEY = "Check the access key in the Airflow connection; it must belong to an active RAM user of this cloud."
-_RULES: tuple[tuple[tuple[str, ...], type[BackendError], str], ...] = (
-    (("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurityToken"), Denied, _KEY),
-    (("Forbidden", "NoPermission", "UserNotInTheWhiteList"), Denied, "Grant the RAM user this action."),
-    (("Quota", "QuotaExceed", "InstanceDiskLimitExceeded"), QuotaExceeded, "Raise the quota or free some."),
-    (("IdempotentParam", "IdempotenceParam"), TokenUsed, "Try again."),
-    (("OperationDenied.NoStock",), QuotaExceeded, "Choose another instance type or zone."),
-    (
-        ("InvalidVSwitchId.NotFound", "InvalidSecurityGroupId.NotFound"),
-        NotFound,
-        "Correct the id in the manifest.",
-    ),
-)
-_CONFLICTS = ("Incorrect", "SnapshotCreated", "DependencyViolation", "OperationConflict", "InvalidOperation")
+# What does the same when it is done twice: reads, and what is refused or does nothing once it is done. The rest needs
+# a client token.
+_REPEATABLE = ("describe_", "get_", "attach_", "detach_", "delete_", "start_", "stop_", "modify_")
 
 
 class EcsApi:
-    """The real SDK's client, with back-off. `call` takes the client's method by name and its request."""
+    """The SDK's client with back-off. `call` takes the client's method by name and its request."""
 
-    def __init__(self, *, key_id: str, secret: str, region: str, endpoint: str, protocol: str) -> None:
-        self.endpoint = endpoint or f"ecs.{region}.aliyuncs.com"
-        self._client = Client(
-            Config(
-                access_key_id=key_id,
-                access_key_secret=secret,
-                region_id=region,
-                endpoint=self.endpoint,
-                protocol=protocol,
-                # The SDK takes HTTP_PROXY even for loopback addresses.
-                no_proxy=self.endpoint.partition(":")[0],
-                connect_timeout=10_000,
-                read_timeout=60_000,
-            )
-        )
+    def __init__(
+        self, access: Access, region: str, endpoint: str, credential: Any, renew: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`credential` as the SDK takes it; `renew` drops its temporary key, and says whether there will be another."""
+        self.endpoint = endpoint
+        self._renew = renew
+        self._client = Client(sdk_config(access, region, endpoint, credential))
 
     def call(self, action: str, request: Any) -> dict[str, Any]:
-        """The body of the answer as a mapping of the API's own field names. Raises BackendError."""
+        """The body of the answer as a mapping of the API's own field names. Raises BackendError.
+
+        Without a client token in the request, what makes something is not repeated once it may have been carried out.
+        """
         method: Callable[[Any], Any] = getattr(self._client, action)
-        deadline = time.monotonic() + _RETRY_FOR_SECONDS
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                body: dict[str, Any] = method(request).body.to_map()
-                return body
-            except (ThrottlingException, ServerException, UnretryableException) as error:
-                asked = getattr(error, "retry_after", None)
-                wait = asked / 1000 if asked else pause * (0.5 + random.random() / 2)
-                if time.monotonic() + wait > deadline:
-                    raise self._unavailable(action, error) from error
-                time.sleep(wait)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-            except ClientException as error:
-                if str(error.code).startswith(("Throttling", "ServiceUnavailable")):
-                    if time.monotonic() + pause > deadline:
-                        raise self._unavailable(action, error) from error
-                    time.sleep(pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-                    continue
-                raise self._typed(action, error) from error
+        again = action.startswith(_REPEATABLE) or bool(getattr(request, "client_token", None))
 
-    def _unavailable(self, action: str, error: DaraException) -> Unavailable:
-        cause = getattr(error, "inner_exception", None) or error
-        return Unavailable(
-            f"{self.endpoint} did not carry out {action} within {_RETRY_FOR_SECONDS:.0f} s: {cause}.",
-            "Check endpoint and network of the Airflow connection, or try again later.",
-        )
+        def once() -> dict[str, Any]:
+            body: dict[str, Any] = method(request).body.to_map()
+            return body
 
-    def _typed(self, action: str, error: ClientException) -> BackendError:
-        code = str(error.code)
-        message = f"{action} at {self.endpoint} was refused: {code}: {str(error.message).rstrip('.')}."
-        for starts, kind, remedy in _RULES:
-            if code.startswith(starts):
-                return kind(message, remedy)
-        if code.endswith(".NotFound"):
-            return NotFound(message, "It may have been deleted by hand; run the migration again.")
-        if code.startswith(_CONFLICTS):
-            return Conflict(message, "Something else uses it; look at it in the cloud's console.")
-        return InvalidRequest(message, "Correct the value named in the manifest or the connection.")
+        try:
+            return repeated(action, self.endpoint, once, again=again)
+        except Expired:
+            # The clocks differ, or the session was ended early. An expired key is refused before anything is done.
+            if not self._renew():
+                raise
+        return repeated(action, self.endpoint, once, again=again)
+
+
+def sdk_config(access: Access, region: str, endpoint: str, credential: Any) -> Any:
+    """How the SDK reaches one service."""
+    return Config(
+        credential=credential,
+        region_id=region,
+        endpoint=endpoint,
+        protocol=access.protocol,
+        ca=access.ca_file or None,
+        connect_timeout=10_000,
+        read_timeout=60_000,
+    )
+
+
+def repeated(action: str, endpoint: str, once: Callable[[], T], *, again: bool) -> T:
+    """What `once` returns, after as many tries as it takes within a minute. Raises BackendError.
+
+    What was refused for now is tried again, after the time the cloud names. With `again`, so is what may have been
+    carried out: server errors, a proxy's page, a lost reply.
+    """
+    deadline = time.monotonic() + _RETRY_FOR_SECONDS
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        wait = pause * (0.5 + random.random() / 2)
+        try:
+            return once()
+        except ClientException as error:
+            if not is_passing(str(error.code)):
+                raise typed(action, endpoint, str(error.code), str(error.message)) from error
+            failure: DaraException = error
+        except ThrottlingException as error:
+            failure = error
+            if error.retry_after:
+                # Milliseconds; a little later each, as others were told the same.
+                wait = error.retry_after / 1000 + random.random() * pause
+        except (ServerException, UnretryableException) as error:
+            failure = error
+            if isinstance(cause := getattr(error, "inner_exception", None), BackendError):
+                # Of the credentials, which the SDK asks for in the middle of the call.
+                raise cause from None
+            if "CERTIFICATE_VERIFY_FAILED" in str(cause):
+                raise Denied(
+                    f"{endpoint} shows a certificate of an authority that is not known here: {cause}.",
+                    "Fill in ca_file (extra of the connection): the path of the cloud's authority as a PEM file.",
+                ) from error
+            if not again and not is_passing(str(getattr(error, "code", ""))):
+                raise Unavailable(
+                    f"{endpoint} did not answer {action}: {cause or error}. It may have been carried out or not.",
+                    "Look in the cloud's console, or run the task again.",
+                ) from error
+        if time.monotonic() + wait > deadline:
+            cause = getattr(failure, "inner_exception", None) or failure
+            raise Unavailable(
+                f"{endpoint} did not carry out {action} within {_RETRY_FOR_SECONDS:.0f} s: {cause}.",
+                "Check endpoint and network of the Airflow connection, or try again later.",
+            ) from failure
+        time.sleep(wait)
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class BackendError(Exception):
-    """A backend could not do what was asked. `remedy` says what the user can do about it."""
+    """A backend could not do what was asked. `remedy` says what the user can do about it; `retryable`: the same call
+    may go well later."""
 
     code = "backend_error"
+    retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, remedy: str) -> None:
         self.message = message
@@ -36,6 +40,22 @@ class Denied(BackendError):
     code = "denied"
 
 
+class NotWhitelisted(Denied):
+    """The account, not the user, lacks a right that only the cloud itself gives."""
+
+
+class DryRunPassed(BackendError):
+    """What was asked would be carried out, if it were not a dry run."""
+
+    code = "dry_run_passed"
+
+
+class Expired(Denied):
+    """The credentials were good until some time ago."""
+
+    code = "expired"
+
+
 class QuotaExceeded(BackendError):
     """The account or the region has no room for it."""
 
@@ -52,3 +72,16 @@ class Unavailable(BackendError):
     """The backend did not answer, or throttled, for longer than we retried; trying later may help."""
 
     code = "unavailable"
+    retryable = True
+
+
+class Throttled(Unavailable):
+    """Too much is asked of it."""
+
+    code = "throttled"
+
+
+class Corrupted(BackendError):
+    """What lies there is not what was put there."""
+
+    code = "corrupted"

@@ -2,14 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from storage_backends.errors import InvalidRequest
+from storage_backends.fields import Fields
 from storage_backends.gateway_boot import check_command
 
-N = TypeVar("N", int, float)
+_ROLE_ARN = re.compile(r"acs:ram::[0-9]+:role/[A-Za-z0-9.-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the cloud's services are reached, and as whom.
+
+    A key, perhaps with the token of a session; or the RAM role of the ECS instance this runs on. Either may then take
+    on `role_arn`, of which STS is asked at `sts_endpoint`.
+    """
+
+    access_key_id: str = ""
+    access_key_secret: str = ""
+    security_token: str = ""
+    instance_role: str = ""
+    role_arn: str = ""
+    sts_endpoint: str = ""
+    protocol: str = "https"
+    ca_file: str = ""
+
+    @classmethod
+    def from_fields(cls, fields: Fields, *, region: str, dedicated: bool) -> Access:
+        """`dedicated`: a cloud whose services have no public names, so that STS needs an endpoint of its own."""
+        instance_role, role_arn = fields.text("instance_role"), fields.text("role_arn")
+        key_id = key_secret = token = ""
+        if not instance_role:
+            key_id = fields.needed("access key id (login)", fields.login)
+            key_secret = fields.needed("access key secret (password)", fields.password)
+            token = fields.text("security_token")
+        elif fields.login or fields.password or fields.text("security_token"):
+            raise InvalidRequest(
+                f"Airflow connection {fields.connection_id} has both an access key and instance_role (extra).",
+                "Keep the access key (login, password, security_token), or instance_role, but not both.",
+            )
+        if role_arn and not _ROLE_ARN.fullmatch(role_arn):
+            raise fields.wrong("role_arn", role_arn, "not of the form acs:ram::ACCOUNT:role/NAME")
+        sts_endpoint = fields.host("sts_endpoint")
+        if role_arn and not sts_endpoint:
+            if dedicated:
+                fields.needed("sts_endpoint (extra), which role_arn needs beside an endpoint", sts_endpoint)
+            sts_endpoint = f"sts.{region}.aliyuncs.com"
+        return cls(
+            access_key_id=key_id,
+            access_key_secret=key_secret,
+            security_token=token,
+            instance_role=instance_role,
+            role_arn=role_arn,
+            sts_endpoint=sts_endpoint,
+            protocol=fields.protocol(),
+            ca_file=fields.ca_file(),
+        )
 
 
 @dataclass(frozen=True)
@@ -26,15 +78,13 @@ class GatewaySettings:
 
 @dataclass(frozen=True)
 class AlibabaSettings:
-    """Endpoint, credentials and habits of one cloud account in one zone."""
+    """Access to one cloud account in one zone, and habits."""
 
-    access_key_id: str
-    access_key_secret: str
+    access: Access
     region: str
     zone: str
     gateway: GatewaySettings
-    endpoint: str = ""
-    protocol: str = "https"
+    endpoint: str
     poll_seconds: float = 10.0
 
     @classmethod
@@ -48,44 +98,27 @@ class AlibabaSettings:
         region: str,
         zone: str,
     ) -> AlibabaSettings:
-        """Raises InvalidRequest naming the connection and the field that is missing."""
-
-        def needed(name: str, value: Any) -> str:
-            if not value:
-                raise InvalidRequest(
-                    f"Airflow connection {connection_id} has no {name}.",
-                    f"Edit the connection (Admin > Connections > {connection_id}) and fill in {name}.",
-                )
-            return str(value)
-
-        def number(name: str, kind: type[N], default: N) -> N:
-            value = extra.get(name) or default
-            try:
-                if (made := kind(str(value))) > 0:
-                    return made
-            except ValueError:
-                pass
-            raise InvalidRequest(
-                f"Airflow connection {connection_id}: {name} (extra) is {value!r}, not a number above 0.",
-                f"Edit the connection (Admin > Connections > {connection_id}) and correct {name}, or leave it out.",
-            )
-
-        command = str(extra.get("gateway_command") or "wavelift")
+        """Raises InvalidRequest naming the connection and the field that is missing or wrong."""
+        fields = Fields(connection_id, login, password, extra)
+        endpoint = fields.host("endpoint")
+        command = fields.text("gateway_command") or "wavelift"
         check_command(command)
+
+        def needed(name: str) -> str:
+            return fields.needed(f"{name} (extra)", fields.extra.get(name))
+
         return cls(
-            access_key_id=needed("access key id (login)", login),
-            access_key_secret=needed("access key secret (password)", password),
+            access=Access.from_fields(fields, region=region, dedicated=bool(endpoint)),
             region=region,
             zone=zone,
-            endpoint=str(extra.get("endpoint") or ""),
-            protocol=str(extra.get("protocol") or "https"),
-            poll_seconds=number("poll_seconds", float, 10.0),
+            endpoint=endpoint or f"ecs.{region}.aliyuncs.com",
+            poll_seconds=fields.number("poll_seconds", float, 10.0),
             gateway=GatewaySettings(
-                image=needed("gateway_image (extra)", extra.get("gateway_image")),
-                instance_type=needed("gateway_instance_type (extra)", extra.get("gateway_instance_type")),
-                security_group=needed("gateway_security_group (extra)", extra.get("gateway_security_group")),
-                secret=needed("gateway_secret (extra)", extra.get("gateway_secret")),
+                image=needed("gateway_image"),
+                instance_type=needed("gateway_instance_type"),
+                security_group=needed("gateway_security_group"),
+                secret=needed("gateway_secret"),
                 command=command,
-                port=number("gateway_port", int, 8443),
+                port=fields.number("gateway_port", int, 8443),
             ),
         )

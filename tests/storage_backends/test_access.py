@@ -163,12 +163,8 @@ FULL = {
 
 def test_settings_have_sane_defaults() -> None:
     made = settings(**FULL)
-    assert (made.endpoint, made.protocol, made.poll_seconds) == ("", "https", 10.0)
+    assert (made.endpoint, made.access.protocol, made.poll_seconds) == ("ecs.r.aliyuncs.com", "https", 10.0)
     assert (made.gateway.command, made.gateway.port) == ("wavelift", 8443)
-    # Without an endpoint it is the region's own.
-    assert ecs.EcsApi(key_id="i", secret="s", region="cn-x", endpoint="", protocol="https").endpoint == (
-        "ecs.cn-x.aliyuncs.com"
-    )
 
 
 @pytest.mark.parametrize("field", [*FULL, "login", "password"])

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_address,
         default=("127.0.0.1", 0),
         metavar="HOST:PORT",
-        help="where ECS and STS answer; port 0 is a free one (default: 127.0.0.1:0)",
+        help="where ECS and STS answer by HTTP; port 0 is a free one; by HTTPS they do on a free port beside "
+        "(default: 127.0.0.1:0)",
     )
     parser.add_argument(
         "--oss-listen",
@@ -111,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     first = next(iter(keys))
     ready = {
         "endpoint": local.endpoint,
+        "tls_endpoint": local.tls_endpoint,
         "oss_endpoint": local.oss_endpoint,
         "oss_tls_endpoint": local.oss_tls_endpoint,
         "oss_ca": str(local.oss_ca),
@@ -142,7 +144,7 @@ def _hint(local: LocalCloud, key: str, state: Path, key_file: str | None) -> str
     secret = f'json.load(open("{state / key_file}"))["access_key_secret"]' if key_file else '"..."'
     return f"""The local cloud is ready. Point the SDKs at it, from Python with
   key, secret = "{key}", {secret}
-ECS (the same endpoint answers for STS):
+ECS (the same endpoint answers for STS; also https://{local.tls_endpoint} with the authority in {local.oss_ca}):
   alibabacloud_tea_openapi.models.Config(access_key_id=key, access_key_secret=secret,
       endpoint="{local.endpoint}", protocol="http", region_id="{REGION}")
 OSS (also https://{local.oss_tls_endpoint} with the authority in {local.oss_ca}):

@@ -79,7 +79,9 @@ class LocalCloud:
                 return listener
 
             ecs, oss, admin_api = bind("ecs", listen), bind("oss", oss_listen), bind("admin", admin_listen)
-            oss_tls = bind("oss-tls", (oss_listen[0], 0), Tls(tls / certificate.CERTIFICATE, tls / certificate.KEY))
+            certified = Tls(tls / certificate.CERTIFICATE, tls / certificate.KEY)
+            ecs_tls = bind("ecs-tls", (listen[0], 0), certified)
+            oss_tls = bind("oss-tls", (oss_listen[0], 0), certified)
             self.cloud = Cloud(state, options or Options())
             bound.callback(self.cloud.stop)
             certificate.ensure(tls, REGION, oss_listen[0])
@@ -88,7 +90,7 @@ class LocalCloud:
             self.faults = Faults(faults)
             self.faults.install(self.cloud)
             bound.pop_all()
-        self.endpoint, self.admin_endpoint = ecs.endpoint, admin_api.endpoint
+        self.endpoint, self.tls_endpoint, self.admin_endpoint = ecs.endpoint, ecs_tls.endpoint, admin_api.endpoint
         self.oss_endpoint, self.oss_tls_endpoint = oss.endpoint, oss_tls.endpoint
         self.oss_ca = tls / certificate.AUTHORITY
         services: dict[str, Service] = {VERSION: Ecs(self.cloud), sts.VERSION: sts.Sts(self.accounts)}
@@ -96,6 +98,7 @@ class LocalCloud:
         self._objects = ObjectService(self.cloud.objects, self.accounts, REGION, self.faults)
         self._serving: list[tuple[Listener, ASGIApp]] = [
             (ecs, FaultyReplies(gateway, self.faults)),
+            (ecs_tls, FaultyReplies(gateway, self.faults)),
             (oss, FaultyReplies(self._objects, self.faults)),
             (oss_tls, FaultyReplies(self._objects, self.faults)),
             (admin_api, admin.application(self.faults, self.admin_token)),
