@@ -1,21 +1,23 @@
-"""Airflow connections as clients: the agent's REST service and the cloud's backend. Secrets stay in here."""
+"""Airflow connections as clients: the agent's REST service and the storage backends. Secrets stay in here."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import cast
 
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from storage_backends.base import BootableBackend
-from storage_backends.registry import open_backend
+from storage_backends.base import BootableBackend, StorageBackend
+from storage_backends.errors import BackendError
+from storage_backends.registry import backend_type, open_backend
 from wavelift.pinning import pin_of
 from wavelift.service.client import ServiceClient
 from wavelift.service.errors import WaveliftError
 
 AGENT_TYPE = "wavelift_agent"
-CLOUD_TYPE = "wavelift_alibaba"
+# Before the name of a backend, the type of its connections.
+BACKEND_PREFIX = "wavelift_"
 
 
 class BadConnection(WaveliftError):
@@ -67,8 +69,31 @@ def agent_address(connection: Connection) -> tuple[str, str, str]:
     return url, connection.password or "", fingerprint
 
 
+def storage_of(connection: Connection, region: str = "", zone: str = "") -> StorageBackend:
+    """The backend behind a connection, which its type names. Raises BadConnection, and BackendError naming a missing
+    field."""
+    kind = connection.conn_type or ""
+    if not kind.startswith(BACKEND_PREFIX) or kind == AGENT_TYPE:
+        raise BadConnection(
+            f"Airflow connection {connection.conn_id} has the type {kind!r}, which is none of a storage backend.",
+            "Choose one that begins with Wavelift under Admin > Connections, or correct the name in the manifest.",
+        )
+    return _opened(connection, kind.removeprefix(BACKEND_PREFIX), region, zone)
+
+
 def backend_of(connection: Connection, name: str, region: str, zone: str) -> BootableBackend:
-    """The backend behind a cloud connection. Raises BackendError naming a missing field."""
+    """The backend of that name that runs what is migrated. Raises BadConnection, and BackendError naming a missing
+    field."""
+    backend = _opened(connection, name, region, zone)
+    if not backend.capabilities().bootable:
+        raise BadConnection(
+            f"The backend {name} of Airflow connection {connection.conn_id} runs no instances.",
+            "Name a cloud in the manifest.",
+        )
+    return cast(BootableBackend, backend)
+
+
+def _opened(connection: Connection, name: str, region: str, zone: str) -> StorageBackend:
     return open_backend(
         name,
         connection_id=connection.conn_id,
@@ -105,27 +130,34 @@ class AgentHook(BaseHook):
         return True, f"The agent offers {len(disks)} disk(s): {', '.join(disk['id'] for disk in disks)}"
 
 
-class CloudHook(BaseHook):
-    """Connection type wavelift_alibaba: access key id (login) and secret (password), endpoint and gateway in extra."""
+class BackendHook(BaseHook):
+    """What the connection types of all backends have in common; each has a class of its own, made below."""
 
-    conn_type = CLOUD_TYPE
-    conn_name_attr = "cloud_conn_id"
-    default_conn_name = "wavelift_cloud"
-    hook_name = "Wavelift: Alibaba Cloud"
+    conn_name_attr = "backend_conn_id"
 
-    def __init__(self, cloud_conn_id: str = default_conn_name) -> None:
+    def __init__(self, backend_conn_id: str) -> None:
         super().__init__()
-        self.cloud_conn_id = cloud_conn_id
+        self.backend_conn_id = backend_conn_id
 
-    def get_conn(self, name: str = "alibaba", region: str = "", zone: str = "") -> BootableBackend:
-        connection = find_connection(self.cloud_conn_id)
-        extra: dict[str, Any] = connection.extra_dejson
-        return backend_of(connection, name, region or extra.get("region", ""), zone or extra.get("zone", ""))
+    def get_conn(self) -> StorageBackend:
+        return storage_of(find_connection(self.backend_conn_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """For the UI's Test button: endpoint, access key, region and zone (both from extra) are right."""
+        """For the UI's Test button: all that is needed is there, right, and allowed."""
         try:
             self.get_conn().check_access()
         except Exception as error:  # noqa: BLE001 - the button shows whatever went wrong
             return False, str(error)
-        return True, "The cloud accepts the access key and knows the region and zone"
+        return True, "The backend answers, and allows what is needed of it"
+
+
+def __getattr__(name: str) -> type[BackendHook]:
+    """The hook of the connection type `name`: Airflow looks for its class here, whoever brings the backend."""
+    if not name.startswith(BACKEND_PREFIX):
+        raise AttributeError(name)
+    try:
+        form = backend_type(name.removeprefix(BACKEND_PREFIX)).form
+    except BackendError as error:
+        raise AttributeError(str(error)) from error
+    about = {"conn_type": name, "hook_name": form.title, "default_conn_name": name, "__module__": __name__}
+    return type(name, (BackendHook,), about)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from operators.hooks import AGENT_TYPE, CLOUD_TYPE
+from operators.hooks import AGENT_TYPE, BACKEND_PREFIX
+from storage_backends.plugin import Field, Form
+from storage_backends.registry import backend_types
+
+_UNUSED = ("host", "port", "schema", "extra")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -14,42 +18,55 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Wavelift",
         "description": "Migration of whole servers to Alibaba Cloud.",
         "extra-links": ["operators.evidence.EvidenceLink"],
-        "connection-types": [
-            {
-                "connection-type": AGENT_TYPE,
-                "hook-class-name": "operators.hooks.AgentHook",
-                "hook-name": "Wavelift agent",
-                "ui-field-behaviour": {
-                    "hidden-fields": ["login", "extra"],
-                    "relabeling": {"password": "Token", "schema": "Scheme"},
-                    "placeholders": {
-                        "host": "agent.example.com",
-                        "port": "8442",
-                        "schema": "https",
-                        "fingerprint": "64 hex digits: the fingerprint that the agent prints when it starts",
-                    },
-                },
-                "conn-fields": {
-                    "fingerprint": {
-                        "label": "Fingerprint",
-                        "description": "SHA-256 of the agent's certificate, which the agent prints when it starts. "
-                        "Nothing is sent to an agent that shows another certificate.",
-                        "schema": {"type": ["string", "null"]},
-                    }
-                },
-            },
-            {
-                "connection-type": CLOUD_TYPE,
-                "hook-class-name": "operators.hooks.CloudHook",
-                "hook-name": "Wavelift: Alibaba Cloud",
-                "ui-field-behaviour": {
-                    "hidden-fields": ["host", "port", "schema"],
-                    "relabeling": {"login": "Access key id", "password": "Access key secret"},
-                    "placeholders": {
-                        "extra": '{"gateway_image": "m-...", "gateway_instance_type": "ecs.g7.large", '
-                        '"gateway_security_group": "sg-...", "gateway_secret": "32 characters or more"}'
-                    },
-                },
-            },
-        ],
+        "connection-types": [_agent(), *(_backend(name, found.form) for name, found in backend_types().items())],
     }
+
+
+def _agent() -> dict[str, Any]:
+    return {
+        "connection-type": AGENT_TYPE,
+        "hook-class-name": "operators.hooks.AgentHook",
+        "hook-name": "Wavelift agent",
+        "ui-field-behaviour": {
+            "hidden-fields": ["login", "extra"],
+            "relabeling": {"password": "Token", "schema": "Scheme"},
+            "placeholders": {
+                "host": "agent.example.com",
+                "port": "8442",
+                "schema": "https",
+                "fingerprint": "64 hex digits: the fingerprint that the agent prints when it starts",
+            },
+        },
+        "conn-fields": {
+            "fingerprint": {
+                "label": "Fingerprint",
+                "description": "SHA-256 of the agent's certificate, which the agent prints when it starts. "
+                "Nothing is sent to an agent that shows another certificate.",
+                "schema": {"type": ["string", "null"]},
+            }
+        },
+    }
+
+
+def _backend(name: str, form: Form) -> dict[str, Any]:
+    own = {"login": form.login, "password": form.password}
+    return {
+        "connection-type": f"{BACKEND_PREFIX}{name}",
+        "hook-class-name": f"operators.hooks.{BACKEND_PREFIX}{name}",
+        "hook-name": form.title,
+        "ui-field-behaviour": {
+            "hidden-fields": [*_UNUSED, *(field for field, label in own.items() if not label)],
+            "relabeling": {field: label for field, label in own.items() if label},
+            "placeholders": {field.name: field.placeholder for field in form.fields if field.placeholder},
+        },
+        "conn-fields": {field.name: _field(field) for field in form.fields},
+    }
+
+
+def _field(field: Field) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": [field.kind, "null"]}
+    if field.choices:
+        schema["enum"] = [*field.choices, None]
+    if field.secret:
+        schema["format"] = "password"
+    return {"label": field.label, "description": field.description, "schema": schema}

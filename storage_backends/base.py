@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
+from wavelift.archive.descriptor import BucketArchive, DisksArchive
 from wavelift.blocks.descriptor import SinkDescriptor
 
 TAG_PREFIX = "wavelift:"
@@ -50,6 +51,7 @@ class Labels:
     role: Role | None = None
     disk: str | None = None
     generation: int | None = None
+    number: int | None = None
 
     def tags(self) -> dict[str, str]:
         """As cloud tags, unset fields left out."""
@@ -60,6 +62,7 @@ class Labels:
             "role": self.role,
             "disk": self.disk,
             "generation": self.generation,
+            "number": self.number,
         }
         return {TAG_PREFIX + name: str(value) for name, value in values.items() if value is not None}
 
@@ -68,6 +71,8 @@ class Labels:
         parts = [self.wave, self.migration, self.run, self.role, self.disk]
         if self.generation is not None:
             parts.append(f"g{self.generation}")
+        if self.number is not None:
+            parts.append(str(self.number))
         return "-".join(str(part) for part in parts if part)
 
 
@@ -93,10 +98,32 @@ class Resource:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What this backend can do, and how often it may be asked."""
+    """What this backend can do, and how often it may be asked.
+
+    `carrier`: what takes its packs. Packs go to a gateway straight away, which writes them; those in a bucket or on
+    disks stay packs, and can be read from there.
+    """
 
     bootable: bool
     poll_seconds: float
+    carrier: Literal["gateway", "bucket", "disks"] = "gateway"
+
+
+class ImageStrategy(StrEnum):
+    """How prepared disks become a machine: as an image made of their snapshots; or, where the account may not make
+    a system disk of a data disk's snapshot, written over the system disk of an instance made for that, the donor."""
+
+    DEVICE_MAPPING = "device mapping"
+    DONOR = "donor"
+
+
+@dataclass(frozen=True)
+class GatewayAccess:
+    """How to reach the gateway service on an instance: a short-lived control token, and its certificate as hex."""
+
+    url: str
+    token: str = field(repr=False)
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -145,28 +172,50 @@ class StorageBackend(Protocol):
     def delete(self, resource: Resource) -> None:
         """Delete it, or do nothing where it is gone; Conflict while something still needs it."""
 
-    def sink(self, volume_id: str, labels: Labels, generation: int) -> SinkDescriptor:
+    def sink(self, volume_id: str, labels: Labels, generation: int) -> SinkDescriptor | BucketArchive | DisksArchive:
         """Where an agent sends packs of that generation, with a short-lived credential for just this volume."""
+
+
+class ReadableBackend(StorageBackend, Protocol):
+    """A backend that keeps generations as archives, which a gateway or an agent reads."""
+
+    def source(self, resource_id: str) -> BucketArchive | DisksArchive:
+        """The archive that holds a volume's or a snapshot's generations, with a short-lived credential to read just
+        this one. Raises NotFound."""
 
 
 class BootableBackend(StorageBackend, Protocol):
     """A backend that also runs machines: the gateway beside the volumes, and what was migrated."""
 
+    def sink(self, volume_id: str, labels: Labels, generation: int) -> SinkDescriptor:
+        """Of the gateway."""
+
     def check_target(self, spec: InstanceSpec) -> Sequence[str]:
         """Every reason why such an instance could not be run here; empty when none is known."""
 
-    def ensure_gateway(self, labels: Labels, vswitch: str) -> Resource: ...
+    def ensure_gateway(self, labels: Labels, vswitch: str, disks: int = 16) -> Resource:
+        """The running gateway of these labels, sized for so many disks; one that has stopped is replaced."""
 
-    def gateway_url(self, gateway: Resource) -> str: ...
+    def use_gateway(self, labels: Labels, vswitch: str, disks: int, user: Labels) -> Resource:
+        """The same, and it is not removed before that migration run has left it."""
 
-    def gateway_fingerprint(self, labels: Labels) -> str:
-        """Of the certificate that the gateway of that run shows, as hex."""
+    def leave_gateway(self, gateway: Resource, user: Labels) -> bool:
+        """True where nobody uses it any more, and it was removed; what was attached to it is free then."""
 
-    def gateway_token(self, labels: Labels) -> str:
-        """A short-lived control token for the gateway of that run."""
+    def remove_gateway(self, gateway: Resource) -> None:
+        """One that is beyond help, whoever uses it: `ensure_gateway` makes another."""
 
-    def attach(self, volume_id: str, instance_id: str) -> None:
-        """Attach and wait until the instance has it."""
+    def gateways_used(self, labels: Labels, user: Labels) -> Sequence[Resource]:
+        """Those with these labels which that migration run uses, in the order of their numbers."""
+
+    def gateway_of(self, volume_id: str) -> Resource:
+        """The gateway that a volume is attached to. Raises NotFound."""
+
+    def gateway_access(self, gateway: Resource, labels: Labels) -> GatewayAccess:
+        """For the control half of that migration run."""
+
+    def attach(self, volume_id: str, instance_id: str, *, bootable: bool = False) -> None:
+        """Attach and wait until the instance has it; `bootable`: as the system disk it came with."""
 
     def detach(self, volume_id: str) -> None:
         """Detach and wait until the volume is free."""
@@ -174,7 +223,28 @@ class BootableBackend(StorageBackend, Protocol):
     def create_image(self, labels: Labels, snapshots: Sequence[Resource]) -> Resource:
         """An image of several disks; the first snapshot is the system disk."""
 
+    def image_strategy(self) -> ImageStrategy | None:
+        """What the account may do; None while it has no snapshot of a data disk that could be tried."""
+
     def run_instance(self, labels: Labels, spec: InstanceSpec) -> Resource: ...
+
+    def create_donor(self, labels: Labels, spec: InstanceSpec) -> Resource:
+        """An instance whose system disk is there to be written over; it is never started as it is."""
+
+    def donor_disk(self, donor: Resource, labels: Labels) -> Resource:
+        """The system disk that the donor of these labels came with, wherever it is attached now. Raises NotFound."""
+
+    def give(self, volume_id: str) -> None:
+        """A volume that is attached becomes its instance's own: it is deleted with it, and not listed."""
+
+    def disks_of(self, instance_id: str) -> Sequence[Resource]:
+        """What is attached to an instance, the system disk first."""
+
+    def mark(self, resource: Resource, name: str, value: str) -> None:
+        """Sets the tag `wavelift:<name>`."""
+
+    def start_instance(self, instance_id: str) -> None:
+        """Begin to start it where it is stopped."""
 
     def console(self, instance_id: str) -> str: ...
 
