@@ -25,6 +25,8 @@ def test_what_was_put_is_got_whole_and_in_part(store: Store, size: int) -> None:
     assert store.get("packs/1/a", 10, 20) == data[10:30]
     assert store.get("packs/1/a", size // 2) == data[size // 2 :]
     assert store.get("packs/1/a", size, 5) == b""
+    assert store.get("packs/1/a", 0, size + 5) == data
+    assert store.get("packs/1/a", size // 2, size) == data[size // 2 :]
 
 
 def test_a_second_put_replaces_and_a_new_one_does_not(store: Store) -> None:
