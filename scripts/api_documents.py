@@ -32,7 +32,7 @@ def documents() -> dict[str, dict[str, Any]]:
         jobs = wavelift.agent.app.make_runner(state / "agent", {}, limits, 1, wire)
         agent = wavelift.agent.app.make_app(state / "agent", {}, limits, jobs, KEY, wire)
         found = {"agent": describe(agent, jobs.models())}
-        jobs = wavelift.gateway.app.make_runner(state / "gateway", volumes, readbacks)
+        jobs = wavelift.gateway.app.make_runner(state / "gateway", volumes, readbacks, limits.all)
         data = DataServer(listener, volumes, limits.all, KEY, None)
         gateway = wavelift.gateway.app.make_app(volumes, readbacks, limits, jobs, data, KEY)
         found["gateway"] = describe(gateway, jobs.models())

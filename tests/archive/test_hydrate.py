@@ -130,6 +130,7 @@ def test_what_was_stopped_goes_on_and_fetches_no_pack_twice(history: History, re
     store = CountingStore()
     archive = make_archive(store)
     build(archive, history)
+    store.asked.clear()
     target = MemoryTarget({4: b"j" * BLOCK})
     with tempfile.TemporaryDirectory() as folder:
         store.refuse_after = refuse_after

@@ -9,11 +9,11 @@ import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 from wavelift.archive.archive import Archive
-from wavelift.archive.hydrate_crew import Crew
+from wavelift.archive.hydrate_crew import Crew, asked
 from wavelift.archive.hydrate_journal import Pack, Work
 from wavelift.archive.layout import Generation, PackList, Row
 from wavelift.blocks.copy import changed_runs
@@ -98,7 +98,7 @@ def hydrate(
         crew.each(iter(work.left.segments()), lambda: bringing.zeroes)
         for generation in chain:
             if work.left.bytes:
-                rows = archive.packs(generation)
+                rows = asked(partial(archive.packs, generation), check)
                 packs += len(rows)
                 crew.each(_useful(rows, work), bringing.worker)
     missing, damaged = list(work.left.all()), sorted(bringing.damaged)

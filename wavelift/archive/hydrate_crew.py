@@ -82,3 +82,11 @@ class Crew:
         except BaseException as error:  # noqa: BLE001  handed to the caller of `each`, which raises it
             if not self._over:
                 self._errors.append(error)
+
+
+def asked(call: Callable[[], T], check: Callable[[], None]) -> T:
+    """What the call returns, which may wait for a store for minutes; `check` may raise meanwhile, and then the caller
+    waits no longer."""
+    found: list[T] = []
+    Crew(1, check).each(iter([call]), lambda: lambda call: found.append(call()))
+    return found[0]

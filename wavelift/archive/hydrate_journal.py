@@ -42,7 +42,8 @@ class Work:
     """`left` is what is not durable yet, `done` the packs that nothing more is wanted of; `wire_bytes` were fetched,
     `written_bytes` written, in this attempt and the former ones. `wanted` has the tables of what was to be written."""
 
-    def __init__(self, folder: Path, wanted: DiskMap, left: Left) -> None:
+    def __init__(self, folder: Path, subject: Subject, wanted: DiskMap, left: Left) -> None:
+        self.subject = subject
         self.wanted = DiskMap(wanted.disk, wanted.size, wanted.segments, FolderTables(_tables(folder)))
         self.left = left
         self.done: set[Pack] = set()
@@ -63,7 +64,7 @@ class Work:
             return None
         if blake3(bits).hexdigest() != lines[0]["plan"]:
             return None
-        work = cls(folder, wanted, Left.decode(wanted.size, bits))
+        work = cls(folder, subject, wanted, Left.decode(wanted.size, bits))
         try:
             for number in work.left.segments():
                 work.wanted.table(number)
@@ -94,7 +95,7 @@ class Work:
         bits = made.encode()
         write_durably(folder / "plan", bits)
         write_durably(folder / "journal", encode_line(_about(subject, blake3(bits).hexdigest())))
-        work = cls(folder, wanted, made)
+        work = cls(folder, subject, wanted, made)
         work._open()
         return work
 

@@ -104,6 +104,7 @@ def plan(
         for first, last, zero in changed_runs(table, None if base is None else base.table(number)):
             if not (zero and zeroed and base is None):
                 left.add(begin + first * BLOCK, min(wanted.size, begin + last * BLOCK))
+    check()
     return left
 
 

@@ -13,7 +13,10 @@ from pydantic import BaseModel
 from wavelift.blocks.blockmap import DiskMap, encode_index, segments_of
 from wavelift.blocks.handshake import readable
 from wavelift.blocks.limits import LimitAnswer, Limits, SetLimit
+from wavelift.blocks.throttle import Throttle
 from wavelift.gateway.data import DataServer
+from wavelift.gateway.hydrate_spec import HydrateSpec
+from wavelift.gateway.hydrating import Hydrating
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
 from wavelift.gateway.metrics import figures
 from wavelift.gateway.readbacks import ReadBacks
@@ -78,15 +81,18 @@ class VolumeAnswer(BaseModel):
     path: str
 
 
-def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks) -> JobRunner:
+def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks, throttle: Throttle) -> JobRunner:
+    """`throttle` is what the packs that jobs fetch go through."""
     jobs = GatewayJobs(volumes, readbacks)
+    hydrating = Hydrating(volumes, readbacks, throttle, state / "hydrations")
     kinds: list[JobKind[Any]] = [
         JobKind("verify", VerifySpec, jobs.verify),
         JobKind("sample", SampleSpec, partial(read_sample, volumes)),
         JobKind("prepare", PrepareSpec, jobs.prepare),
         JobKind("transfer", TransferSpec, partial(transfer, volumes)),
+        JobKind("hydrate", HydrateSpec, hydrating.run),
     ]
-    return JobRunner(JobStore(state / "jobs.db"), kinds, moves=("verified",))
+    return JobRunner(JobStore(state / "jobs.db"), kinds, moves=("wire", "written", "verified"))
 
 
 def admit(claims: Claims, key: str, spec: Mapping[str, Any] | None) -> None:

@@ -59,7 +59,7 @@ def _serve(args: argparse.Namespace) -> int:
     limits = Limits(args.state / "limits.json")
     data = DataServer(listen(args.data_listen or same_host), volumes, limits.all, key, identity)
     data.start()
-    runner = make_runner(args.state, volumes, readbacks)
+    runner = make_runner(args.state, volumes, readbacks, limits.all)
     runner.start()
 
     def stop() -> None:
