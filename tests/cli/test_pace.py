@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wavelift.archive.archive import Archive
 from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.digest import digests
 from wavelift.blocks.memory import MemoryBudget
 from wavelift.blocks.pace import PacedSink
 from wavelift.blocks.pack import PackDisk, PackHeader, PackWriter
-from wavelift.blocks.sink_folder import FolderSink
 from wavelift.blocks.throttle import Flow, Throttle
+from wavelift.cli.archive_target import DISK_PACK_BYTES
 from wavelift.cli.copy import BUFFERS
-from wavelift.cli.folder_target import FolderTarget
+from wavelift.stores.directory import DirectoryStore
 
 
 def pack() -> memoryview:
@@ -23,17 +24,16 @@ def pack() -> memoryview:
     return writer.finish()
 
 
-def test_writing_is_no_link_and_a_limit_is_one(tmp_path: Path) -> None:
+def test_a_limit_counts_as_link(tmp_path: Path) -> None:
     whole = pack()
-    assert FolderSink(tmp_path).put(1, whole).link_seconds == 0
+    sink = Archive.create(DirectoryStore(tmp_path), key=None).sink(1)
     limit = Throttle(Bandwidth(limit=len(whole) * 5))
-    slow = [PacedSink(FolderSink(tmp_path), Flow("", [limit])).put(number, whole).link_seconds for number in range(20)]
+    slow = [PacedSink(sink, Flow("", [limit])).put(number, whole).link_seconds for number in range(20)]
     assert sum(slow) > 0.5
-    assert PacedSink(FolderSink(tmp_path), Flow("")).put(1, whole).link_seconds < 0.1
 
 
 def test_two_packs_of_a_folder_are_under_way_at_a_time() -> None:
     """With room for one, copies used one core."""
     budget = MemoryBudget(BUFFERS)
-    lent = [budget.borrow(FolderTarget.pack_bytes, lambda: True, "copy") for _ in range(2)]
+    lent = [budget.borrow(DISK_PACK_BYTES, lambda: True, "copy") for _ in range(2)]
     assert None not in lent

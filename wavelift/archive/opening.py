@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from wavelift.archive.archive import Archive
 from wavelift.archive.descriptor import ArchiveDescriptor, BucketArchive, DisksArchive
-from wavelift.archive.errors import ArchiveError, NoArchive
+from wavelift.archive.errors import ArchiveError, NoArchive, NotSealed
 from wavelift.archive.keys import KeyOf, given
 from wavelift.stores.base import AlreadyThere, Store
 from wavelift.stores.bucket import Bucket
@@ -111,6 +111,16 @@ class Place:
         if self.scheme == FOLDER:
             return [Path(self.where)]
         return [Path(part) for part in self.where.split(",")] if self.scheme == OFFLINE else []
+
+    def open(self, key: KeyOf | None) -> Archive:
+        """To read from. A folder may be plain where others have a key. Raises as `Archive.open` and `store` do."""
+        store = self.store()
+        try:
+            return Archive.open(store, key)
+        except NotSealed:
+            if self.scheme != FOLDER:
+                raise
+            return Archive.open(store, None)
 
     def store(self, create: bool = False) -> Store:
         """With `create` the folders are made ready. Raises `BadPlace`, `StoreError`, OSError."""

@@ -101,7 +101,7 @@ def _prove(archive: Archive, generation: Generation, row: Row) -> Proof:
     try:
         data = archive.bare.get(key, 0, row.size + 1)
         if len(data) != row.size or blake3(data).digest() != row.digest:
-            return Flaw(key, f"it has {len(data)} bytes that are not the {row.size} that were put")
+            return Flaw(key, f"its {len(data)} bytes are not the {row.size} that were put")
         reader = PackReader(from_memory(memoryview(archive.unsealed(key, data))))
         header = reader.header
         if (header.generation, header.sequence) != (generation.generation, row.sequence):

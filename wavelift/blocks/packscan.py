@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from wavelift.blocks.digest import BLOCK, DIGEST, blocks_of
 from wavelift.blocks.errors import CorruptPack, UnknownPack
@@ -43,17 +41,6 @@ def scan(read: ReadAt) -> tuple[PackHeader, list[Place]]:
 
     header = PackReader(readinto, bytearray()).header
     return header, list(_records(read, at))
-
-
-def scan_file(path: Path) -> tuple[PackHeader, list[Place]]:
-    """As `scan`. Raises OSError too."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # Read ahead, the system would fetch the payloads.
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-        return scan(lambda offset, length: os.pread(fd, length, offset))
-    finally:
-        os.close(fd)
 
 
 def _records(read: ReadAt, at: int) -> Iterator[Place]:

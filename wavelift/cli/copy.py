@@ -1,4 +1,4 @@
-"""`wavelift copy`: one disk to a file, a device, a gateway's volume or a folder of packs."""
+"""`wavelift copy`: one disk to a file, a device, a gateway's volume or an archive."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from wavelift.agent.replication import Order, Target, replicate
+from wavelift.archive.keys import KeyOf
+from wavelift.archive.opening import SCHEMES, parse_place
 from wavelift.blocks.bandwidth import Bandwidth
 from wavelift.blocks.compress import MAX_LEVEL, Compression
 from wavelift.blocks.errors import BlockError, MapError
@@ -18,21 +20,22 @@ from wavelift.blocks.memory import MemoryBudget
 from wavelift.blocks.plan import Intervals
 from wavelift.blocks.rate import InvalidRate, parse_rate
 from wavelift.blocks.throttle import Flow, Throttle
+from wavelift.cli.archive_target import ArchiveTarget
 from wavelift.cli.copystate import CopyState, StateUnusable, Subject, kept, passing
-from wavelift.cli.folder_target import FolderTarget
 from wavelift.cli.footing import Ranges
+from wavelift.cli.keys import add_key_file, key_of
 from wavelift.cli.report import DIFFERENT, SAME, Watch, run_reporting
 from wavelift.cli.summary import Summary
 from wavelift.cli.tables import path_of
 from wavelift.cli.targets import Destination, LocalTarget, TargetRefused
 from wavelift.service.errors import explain
 from wavelift.sources.base import Source
-from wavelift.sources.choose import FOLDER, source_for
+from wavelift.sources.choose import source_for
 from wavelift.sources.qemu import QemuDisk
 from wavelift.sources.together import Described
 
 DISK = "source"
-# For packs under way: two of the largest, which those of a folder are.
+# For packs under way: two of the largest, which those of a folder's archive are.
 BUFFERS = 32 << 20
 EXAMPLES = """\
 examples:
@@ -45,7 +48,9 @@ examples:
   wavelift copy --limit 50M --token-file write.token --fingerprint 3F:A1:... disk.raw https://10.0.0.9:8443/d-2ze1
                                      to a volume of a gateway, over TLS, at 50 MB a second
   wavelift copy --state web.state disk.raw folder:/backup/web
-                                     one more generation in a folder of packs; as SOURCE it is the newest
+                                     one more generation in an archive; as SOURCE it is the newest
+  wavelift copy --key-file archive.key disk.raw oss://backups/web
+                                     the same in a bucket (s3:// too), sealed; credentials from the environment
 
 A state keeps what is known of source and target: the digests, the moment that was copied, how far the copy came.
 Without --state or --since it is temporary (in $TMPDIR, else /var/tmp).
@@ -71,10 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="file (raw or qcow2), block device, nbd://..., nbds://..., qmp:SOCKET?node=NODE[&agent=SOCKET], "
-        "folder:DIR[@GENERATION]",
+        "folder:DIR, offline:DIR[,DIR...], oss://BUCKET/PREFIX, s3://BUCKET/PREFIX, each with [@GENERATION]",
     )
     parser.add_argument(
-        "target", metavar="TARGET", help="file, block device, folder:DIR, https://HOST:PORT/VOLUME of a gateway"
+        "target",
+        metavar="TARGET",
+        help="file, block device, https://HOST:PORT/VOLUME of a gateway, folder:DIR, offline:DIR[,DIR...], "
+        "oss://BUCKET/PREFIX, s3://BUCKET/PREFIX",
     )
     state = parser.add_mutually_exclusive_group()
     state.add_argument("--state", type=Path, metavar="DIR", help="full copy that can go on, and can be followed up")
@@ -94,6 +102,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a gateway's write token; a second one, with the control token, for --verify",
     )
+    add_key_file(parser)
+    parser.add_argument("--plain", action="store_true", help="an archive is not sealed; a folder's is only with a key")
     parser.add_argument("--fingerprint", default="", metavar="SHA256", help="of the gateway's certificate")
     parser.add_argument("--json", action="store_true", help="progress and result as JSON, one object a line")
 
@@ -112,8 +122,9 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
         raise StateUnusable(
             "--bitmap tells what changed since an earlier copy, and none is named.", "Name its state: --since DIR."
         )
-    source = source_for(args.source, args.bitmap)
-    target = _target(args, watch)
+    key = key_of(args)
+    source = source_for(args.source, args.bitmap, key=key)
+    target = _target(args, key, watch)
     if args.verify is not None:
         target.require_verifiable(args.verify)
     path = path_of(args.source)
@@ -167,12 +178,12 @@ def _copy(args: argparse.Namespace, watch: Watch) -> int:
     return DIFFERENT if wrong else SAME
 
 
-def _target(args: argparse.Namespace, watch: Watch) -> Destination:
-    if args.target.startswith(FOLDER):
-        return FolderTarget(Path(args.target.removeprefix(FOLDER)))
+def _target(args: argparse.Namespace, key: KeyOf | None, watch: Watch) -> Destination:
+    if args.target.startswith(SCHEMES):
+        return ArchiveTarget(parse_place(args.target, generation=True), None if args.plain else key, args.plain)
     if args.target.startswith(_NO_TARGET):
         raise TargetRefused(
-            f"{args.target} is no target: a copy goes to a file or a device, a gateway, or a folder of packs.",
+            f"{args.target} is no target: a copy goes to a file or a device, a gateway, or an archive.",
             "Write the path alone, https://HOST:PORT/VOLUME or folder:DIR; ./ before a name that begins like that.",
         )
     if not args.target.startswith(("https://", "http://")):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wavelift.blocks.blockmap import MAGIC, disk_root, segment_digest, segments_of, write_map
 from wavelift.blocks.errors import BlockError
+from wavelift.cli.keys import add_key_file, key_of
 from wavelift.cli.overlap import overlap
 from wavelift.cli.report import SAME, Watch, run_reporting
 from wavelift.cli.tables import Disk, Watched, begins, path_of
@@ -36,6 +37,7 @@ class OutputRefused(BlockError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="file, block device, nbd://..., nbds://..., qmp:SOCKET?...")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write the block map")
+    add_key_file(parser)
     parser.add_argument("--json", action="store_true", help="progress and result as JSON, one object a line")
 
 
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             watch.step("opening")
             if args.output is not None:
                 _require_replaceable(args.output, path_of(args.source))
-            disk = Disk(stack, args.source, watch)
+            disk = Disk(stack, args.source, watch, key_of(args))
             watch.step("reading")
             if args.output is None:
                 root = disk_root(disk.size, b"".join(segment_digest(table) for table in _tables(disk, watch)))

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from wavelift.archive.keys import KeyOf
+from wavelift.archive.opening import SCHEMES
 from wavelift.blocks.blockmap import MAGIC, DiskMap, read_map
 from wavelift.blocks.compare import SourceTables, Tables
 from wavelift.blocks.digest import SEGMENT
@@ -13,7 +15,7 @@ from wavelift.blocks.errors import SourceError
 from wavelift.blocks.readback import ReadBack
 from wavelift.cli.report import Watch
 from wavelift.sources.base import Consistency, Extent, PointInTime
-from wavelift.sources.choose import FOLDER, source_for
+from wavelift.sources.choose import source_for
 from wavelift.sources.image import ImageSource
 from wavelift.sources.qemu import QemuDisk
 
@@ -25,14 +27,14 @@ def path_of(text: str) -> Path | None:
     """The file or device that a source's text names; None when it names none of this machine."""
     for prefix in _FORMATS:
         text = text.removeprefix(prefix)
-    return None if "://" in text or text.startswith(("qmp:", FOLDER)) else Path(text)
+    return None if "://" in text or text.startswith(("qmp:", *SCHEMES)) else Path(text)
 
 
 class Disk:
     """What a text names, opened. Without `point` it is a block map: the disk it was made of may be gone."""
 
-    def __init__(self, stack: ExitStack, text: str, watch: Watch) -> None:
-        """Raises `SourceError` and its kinds, `MapError`, OSError."""
+    def __init__(self, stack: ExitStack, text: str, watch: Watch, key: KeyOf | None) -> None:
+        """`key` opens an archive that is sealed. Raises `SourceError` and its kinds, `MapError`, OSError."""
         self.text = text
         self.path = path_of(text)
         self.point: PointInTime | None = None
@@ -43,7 +45,7 @@ class Disk:
             self._map = read_map(self.path)
             self.size = self._map.size
             return
-        source = source_for(text)
+        source = source_for(text, key=key)
         self._in_file = source.kind == ImageSource.kind
         if isinstance(source, QemuDisk):
             # Its moments are followed by none.

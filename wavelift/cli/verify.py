@@ -6,6 +6,7 @@ import argparse
 from contextlib import ExitStack
 
 from wavelift.blocks.compare import differences
+from wavelift.cli.keys import add_key_file, key_of
 from wavelift.cli.report import DIFFERENT, SAME, Watch, run_reporting
 from wavelift.cli.tables import Disk, Watched
 from wavelift.cli.units import size
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             name.lower(), metavar=name, help="file, block device, nbd://..., qmp:SOCKET?... or block map"
         )
+    add_key_file(parser)
     parser.add_argument("--json", action="store_true", help="progress and result as JSON, one object a line")
 
 
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     def work(watch: Watch) -> int:
         with ExitStack() as stack:
             watch.step("opening")
-            disks = [Disk(stack, text, watch) for text in (args.a, args.b)]
+            disks = [Disk(stack, text, watch, key_of(args)) for text in (args.a, args.b)]
             compared = min(disk.size for disk in disks)
             unequal = any(disk.size != compared and not disk.is_device for disk in disks)
             found: list[tuple[int, int]] = []

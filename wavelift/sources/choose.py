@@ -5,7 +5,8 @@
 raw:PATH qcow2:PATH an image of just that format (a guest may write anything to the start of a raw disk)
 nbd:// nbds:// nbd+unix:// nbds+unix://   an NBD export
 qmp:SOCKET?node=NODE[&agent=SOCKET]   a disk of a live guest, by its monitor; its agent freezes
-folder:DIR[@GENERATION]   a generation, the newest unless said, in a folder of packs
+folder:DIR[@GENERATION]   a generation, the newest unless said, of an archive: in a folder, as well as in
+offline:DIR[,DIR...]  oss://BUCKET/PREFIX  s3://BUCKET/PREFIX   (see wavelift/archive/opening.py)
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from wavelift.archive.keys import KeyOf
+from wavelift.archive.opening import SCHEMES, parse_place
 from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, PointInTime, Source
@@ -22,12 +25,11 @@ from wavelift.sources.device import DeviceSource, sector_size
 from wavelift.sources.image import ImageSource
 from wavelift.sources.lvm import LvmPointInTime, LvmSource, is_volume
 from wavelift.sources.nbd import NbdSource
-from wavelift.sources.packs import PackFolderSource
+from wavelift.sources.packs import ArchiveSource
 from wavelift.sources.qcow2 import MAGIC, Qcow2Source
 from wavelift.sources.qemu import QemuDisk, QemuGuest
 from wavelift.sources.together import Since
 
-FOLDER = "folder:"
 _NBD = ("nbd://", "nbds://", "nbd+unix://", "nbds+unix://")
 _FOREIGN = {b"KDMV": "VMDK", b"conectix": "VHD", b"vhdxfile": "VHDX"}
 
@@ -62,23 +64,21 @@ class Guests:
         return QemuDisk(guest, node)
 
 
-def source_for(text: str, bitmap: str | None = None, guests: Guests | None = None) -> Source:
+def source_for(text: str, bitmap: str | None = None, guests: Guests | None = None, key: KeyOf | None = None) -> Source:
     """The source, not opened yet: what a path is may change, or come, until then.
 
-    `bitmap` names the dirty bitmap of an NBD export or qcow2 image; a guest's are Wavelift's own. Raises
-    `SourceError`: a bitmap of what has none.
+    `bitmap` names the dirty bitmap of an NBD export or qcow2 image; a guest's are Wavelift's own. `key` opens a
+    sealed archive. Raises `SourceError`: a bitmap of what has none; `BadPlace`.
     """
     if text.startswith("qmp:"):
         if bitmap is not None:
             raise _no_bitmap(text)
         return (guests or Guests()).disk(text)
-    if text.startswith(FOLDER):
+    if text.startswith(SCHEMES):
         if bitmap is not None:
             raise _no_bitmap(text)
-        path, at, generation = text.removeprefix(FOLDER).rpartition("@")
-        if at and generation.isdigit():
-            return PackFolderSource(Path(path), int(generation))
-        return PackFolderSource(Path(text.removeprefix(FOLDER)))
+        place = parse_place(text, generation=True)
+        return ArchiveSource(lambda: place.open(key), place.generation)
     if text.startswith(_NBD):
         return NbdSource(text, bitmap)
     if text.startswith("qcow2:"):

@@ -1,52 +1,68 @@
-"""A generation in a folder of packs, as a disk. Where its blocks lie is found segment by segment, in the headers of the
-packs that speak of it: newest first, and only what is what the block map names counts."""
+"""A generation of an archive as a disk. Where its blocks lie is found segment by segment, in the headers of the packs
+that speak of it: newest first, and only what is what the block map names counts."""
 
 from __future__ import annotations
 
-import os
 import threading
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import zstandard
 
+from wavelift.archive.archive import Archive
+from wavelift.archive.errors import ArchiveError, BlocksLost, NoGeneration
+from wavelift.archive.layout import Generation, PackList
+from wavelift.archive.reading import Windows, scan_object
 from wavelift.blocks.copy import changed_runs
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, ZERO_DIGEST, digests
 from wavelift.blocks.errors import PackError
 from wavelift.blocks.pack import MAX_RECORD, Codec
-from wavelift.blocks.packfolder import FolderError, Generation, KeptDisk, PackFolder, PackList
-from wavelift.blocks.packheld import BlocksLost
-from wavelift.blocks.packscan import Place, scan_file
+from wavelift.blocks.packscan import Place
 from wavelift.sources.base import Consistency, Extent
+from wavelift.stores.base import Corrupted, NotThere
 
 _SEGMENTS_KEPT = 2
+_SCANNED_AT_ONCE = 8
 _NOWHERE = -1
 
 
-class PackFolderSource:
-    """`generation` and `disk` may be left out where there is no choice: the newest, and the only one."""
+class BaseElsewhere(ArchiveError):
+    """A generation builds on another, `base` with the root `root` in hex, that does not lie in its archive."""
+
+    default_code = "base_elsewhere"
+
+    def __init__(self, place: str, generation: int, base: int, root: str | None) -> None:
+        self.place, self.generation, self.base, self.root = place, generation, base, root
+        super().__init__(
+            f"Generation {generation} of {place} builds on generation {base} with the root {root}, which is not there.",
+            "Restore that one first, from where it lies; or bring it into the archive.",
+        )
+
+
+class ArchiveSource:
+    """`generation` may be left out: the newest."""
 
     kind = "packs"
 
-    def __init__(self, folder: Path, generation: int | None = None, disk: str | None = None) -> None:
-        self.folder = folder
-        self.generation = generation
-        self.disk = disk
+    def __init__(self, archive: Callable[[], Archive], generation: int | None = None) -> None:
+        self._archive = archive
+        self._generation = generation
 
-    def open(self, token: str | None = None) -> PackFolderPointInTime:
-        """Raises `FolderError`, `MapError`: not there, damaged, or not said which disk."""
-        folder = PackFolder(self.folder)
-        numbers = folder.generations()
-        number = self.generation if self.generation is not None else numbers[-1] if numbers else 0
-        generation = folder.load(number)
-        disks = [disk for disk in generation.disks if self.disk in (None, disk.disk)]
-        if len(disks) != 1:
-            names = ", ".join(disk.disk for disk in generation.disks)
-            raise FolderError(f"Generation {number} in {self.folder} has the disks {names}.", "Name one of them.")
-        return PackFolderPointInTime(folder, generation, disks[0])
+    def open(self, token: str | None = None) -> ArchivePointInTime:
+        """Raises `ArchiveError` and its kinds, `StoreError`: not there, damaged, sealed with another key."""
+        archive = self._archive()
+        number = self._generation
+        if number is None:
+            number = max(archive.generations(), default=0)
+            if not number:
+                raise NoGeneration(archive.name, number, [])
+        chain = list(archive.chain(number))
+        if chain[-1].base is not None:
+            raise BaseElsewhere(archive.name, chain[-1].generation, chain[-1].base, chain[-1].base_root)
+        return ArchivePointInTime(archive, chain)
 
 
 @dataclass
@@ -55,17 +71,20 @@ class _Segment:
 
     table: bytes
     where: array[int]
-    places: list[tuple[Path, Place]] = field(default_factory=list)
-    bad: list[Path] = field(default_factory=list)
+    places: list[tuple[str, Place]] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
 
 
-class PackFolderPointInTime:
-    def __init__(self, folder: PackFolder, generation: Generation, disk: KeptDisk) -> None:
-        self._map = folder.map(generation, disk)
-        self.size = disk.size
-        self.token = f"packs:{disk.root}"
-        self.consistency = Consistency(disk.consistency)
-        self._packs = [_Packs(folder, each, disk.disk) for each in _chain(folder, generation)]
+class ArchivePointInTime:
+    def __init__(self, archive: Archive, chain: list[Generation]) -> None:
+        """`chain` has the generation and all that it builds on, newest first."""
+        self._archive = archive
+        self._map = archive.map(chain[0])
+        self.size = chain[0].size
+        self.token = f"packs:{chain[0].root}"
+        self.consistency = Consistency(chain[0].consistency)
+        self._packs = [_Packs(archive.packs(each)) for each in chain]
+        self._windows = Windows(archive.store)
         self._segments: dict[int, _Segment] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
@@ -81,7 +100,7 @@ class PackFolderPointInTime:
                 yield Extent(start, stop - start, dirty=True, zero=zero)
 
     def readinto(self, offset: int, view: memoryview) -> None:
-        """From any offset. Raises `BlocksLost`."""
+        """From any offset. Raises `BlocksLost`, `StoreError`."""
         at, end = offset, offset + len(view)
         while at < end:
             found = self._segment(at // SEGMENT)
@@ -109,32 +128,29 @@ class PackFolderPointInTime:
         stop = min(self.size, start + (last - first) * BLOCK)
         if number == _NOWHERE:
             raise BlocksLost(self._map.disk, [(start, stop)], found.bad)
-        path, place = found.places[number]
-        data = self._payload(path, place)[start - place.record.offset : stop - place.record.offset]
+        key, place = found.places[number]
+        data = self._payload(key, place)[start - place.record.offset : stop - place.record.offset]
         if len(data) != stop - start or digests(data) != found.table[first * DIGEST : last * DIGEST]:
-            raise BlocksLost(self._map.disk, [(start, stop)], [path])
+            raise BlocksLost(self._map.disk, [(start, stop)], [key])
         return stop, data
 
-    def _payload(self, path: Path, place: Place) -> memoryview:
+    def _payload(self, key: str, place: Place) -> memoryview:
         """A record's data, shorter where it is damaged. The last one is kept for each thread: reads seldom end where
         records do."""
         kept = getattr(self._local, "kept", None)
-        if kept is None or kept[0] != (path, place.at):
+        if kept is None or kept[0] != (key, place.at):
             record = place.record
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    data = os.pread(fd, record.payload, place.at)
-                finally:
-                    os.close(fd)
+                data = self._windows.read(key, place.at, record.payload)
                 if record.codec is Codec.ZSTD:
                     # Looked at first: the decompressor would allocate whatever the frame says.
                     frame = zstandard.get_frame_parameters(data[:18])
                     fits = frame.content_size == record.length and frame.window_size <= MAX_RECORD
-                    data = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False) if fits else b""
-            except (OSError, zstandard.ZstdError):
-                data = b""
-            kept = self._local.kept = ((path, place.at), memoryview(data))
+                    plain = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False) if fits else b""
+                    data = memoryview(plain)
+            except (NotThere, Corrupted, zstandard.ZstdError):
+                data = memoryview(b"")
+            kept = self._local.kept = ((key, place.at), data)
         return kept[1]
 
     def _segment(self, number: int) -> _Segment:
@@ -150,47 +166,42 @@ class PackFolderPointInTime:
         table = self._map.table(number)
         found = _Segment(table, array("i", [_NOWHERE]) * (len(table) // DIGEST))
         left = sum(1 for at in range(0, len(table), DIGEST) if table[at : at + DIGEST] != ZERO_DIGEST)
-        for packs in self._packs:
-            for path in packs.of(number):
+        with ThreadPoolExecutor(_SCANNED_AT_ONCE) as pool:
+            for packs in self._packs:
                 if not left:
-                    return found
-                try:
-                    _, places = scan_file(path)
-                except (OSError, PackError):
-                    found.bad.append(path)
-                    continue
-                for place in places:
-                    left -= _place(found, number, path, place)
+                    break
+                keys = list(packs.of(number))
+                for key, places in zip(keys, pool.map(self._places, keys), strict=True):
+                    if places is None:
+                        found.bad.append(key)
+                        continue
+                    for place in places:
+                        left -= _place(found, number, key, place)
         return found
+
+    def _places(self, key: str) -> list[Place] | None:
+        """None for a pack that is missing or damaged."""
+        try:
+            return scan_object(self._archive.store, key)[1]
+        except (NotThere, Corrupted, PackError):
+            return None
 
 
 class _Packs:
-    """The packs of one generation that speak of one disk, by segment."""
+    """The packs of one generation, by the segments that they speak of."""
 
-    def __init__(self, folder: PackFolder, generation: Generation, disk: str) -> None:
-        self._list: PackList = folder.packs(generation)
+    def __init__(self, packs: PackList) -> None:
+        self._list = packs
         self._by_segment: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
-        names = [each.disk for each in generation.disks]
-        for row, (index, start, end) in enumerate(self._list):
-            if names[index] == disk:
-                for segment in range(start // SEGMENT, (end - 1) // SEGMENT + 1):
-                    self._by_segment[segment].append(row)
+        for number, row in enumerate(packs):
+            for segment in range(row.start // SEGMENT, -(-row.end // SEGMENT)):
+                self._by_segment[segment].append(number)
 
-    def of(self, segment: int) -> Iterator[Path]:
-        return (self._list.path(row) for row in self._by_segment.get(segment, ()))
+    def of(self, segment: int) -> Iterator[str]:
+        return (self._list.key(self._list[number]) for number in self._by_segment.get(segment, ()))
 
 
-def _chain(folder: PackFolder, generation: Generation) -> Iterator[Generation]:
-    """It and what it builds on, newest first."""
-    yield generation
-    while generation.base is not None:
-        if generation.base >= generation.generation:
-            raise FolderError(f"Generation {generation.generation} builds on a later one.", "Copy in full.")
-        generation = folder.load(generation.base)
-        yield generation
-
-
-def _place(found: _Segment, segment: int, path: Path, place: Place) -> int:
+def _place(found: _Segment, segment: int, key: str, place: Place) -> int:
     """Note the record for the blocks that are what the map names and lie nowhere yet; how many there are."""
     record = place.record
     first = (record.offset - segment * SEGMENT) // BLOCK
@@ -203,5 +214,5 @@ def _place(found: _Segment, segment: int, path: Path, place: Place) -> int:
             found.where[block] = len(found.places)
             noted += 1
     if noted:
-        found.places.append((path, place))
+        found.places.append((key, place))
     return noted

@@ -1,4 +1,4 @@
-"""`wavelift copy` to and from a folder of packs."""
+"""`wavelift copy` to and from archives."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import MIB, Shell, noise, same, write
-from wavelift.blocks.packfolder import PackFolder
+from wavelift.archive.archive import Archive
+from wavelift.stores.directory import DirectoryStore
 
 SIZE = 12 * MIB + 512
+
+
+def generations(shell: Shell) -> list[int]:
+    return Archive.open(DirectoryStore(shell.folder / "kept"), None).generations()
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def test_generations_go_in_and_come_back(shell: Shell, disk: Path) -> None:
     assert shell.json("map", "folder:kept")["root"] == second["root"]
     shell.json("copy", "folder:kept", "newest.raw")
     assert same(disk, shell.folder / "newest.raw")
-    oldest, newest = PackFolder(shell.folder / "kept").generations()
+    oldest, newest = generations(shell)
     assert shell.json("copy", f"folder:kept@{oldest}", "oldest.raw")["root"] == first["root"]
     assert (shell.folder / "oldest.raw").read_bytes() == before
     shell.json("verify", "disk.raw", f"folder:kept@{newest}")
@@ -45,9 +50,7 @@ def test_a_folder_holds_copies_that_know_nothing_of_each_other(
     before = disk.read_bytes()
     write(disk, {0: noise(MIB, 4)})
     shell.json("copy", "disk.raw", "folder:kept")
-    for number, wanted in zip(
-        PackFolder(shell.folder / "kept").generations(), (before, disk.read_bytes()), strict=True
-    ):
+    for number, wanted in zip(generations(shell), (before, disk.read_bytes()), strict=True):
         shell.json("copy", f"folder:kept@{number}", f"{number}.raw")
         assert (shell.folder / f"{number}.raw").read_bytes() == wanted
     missing = shell.run("copy", "folder:kept@7", "back.raw")
@@ -72,5 +75,5 @@ def test_what_is_refused_leaves_all_as_it_was(shell: Shell, disk: Path) -> None:
     (shell.folder / "letter/dear").touch()
     assert shell.run("copy", "disk.raw", "folder:letter").returncode == 2
     assert shell.run("copy", "--verify", "sample", "disk.raw", "folder:kept").returncode == 2
-    assert shell.run("copy", "kept/folder.json", "folder:kept").returncode == 2
+    assert shell.run("copy", "kept/archive.json", "folder:kept").returncode == 2
     assert sorted((shell.folder / "kept").rglob("*")) == before
