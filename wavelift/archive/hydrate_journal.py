@@ -135,6 +135,12 @@ class Work:
             self.done.add(pack)
 
 
+def marked(folder: Path) -> str | None:
+    """The mark of the target that a journal speaks of; None where there is none."""
+    lines = read_lines(folder / "journal")
+    return str(lines[0].get("mark")) if lines else None
+
+
 def _about(subject: Subject, plan_digest: str) -> dict[str, object]:
     return {"version": VERSION, **asdict(subject), "plan": plan_digest}
 

@@ -43,6 +43,9 @@ It prints its URL and the fingerprint of its certificate, which clients have to 
 
 _COMMANDS = {
     "copy": _Command("copy a disk to a file, a device or a gateway; whole, or what changed", "wavelift.cli.copy"),
+    "restore": _Command(
+        "write a generation of an archive to a file, a device or an NBD export", "wavelift.cli.restore"
+    ),
     "map": _Command("write the block map of a disk, and print its root", "wavelift.cli.map"),
     "verify": _Command("compare two disks or block maps, and name what differs", "wavelift.cli.verify"),
     "offline": _Command("disks that travel: list, verify, export, import, format", "wavelift.cli.offline"),
