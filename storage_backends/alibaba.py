@@ -43,8 +43,8 @@ class AlibabaBackend:
     def check_access(self) -> None:
         self._offer.check_access()
 
-    def check_target(self, spec: InstanceSpec) -> list[str]:
-        return self._offer.check_target(spec)
+    def check_target(self, spec: InstanceSpec, volumes: Sequence[VolumeSpec] = ()) -> list[str]:
+        return self._offer.check_target(spec, volumes)
 
     def create_volume(self, labels: Labels, spec: VolumeSpec) -> Resource:
         return self._volumes.create_volume(labels, spec)

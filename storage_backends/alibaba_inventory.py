@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,12 +212,6 @@ class Inventory:
                 "Create it, or name another one in the manifest or connection.",
             )
         return str(groups[0]["SecurityGroupId"])
-
-    def instance_types(self, names: Sequence[str]) -> set[str]:
-        """Those of the names that exist."""
-        request = models.DescribeInstanceTypesRequest(instance_types=list(names))
-        types = self._api.call("describe_instance_types", request)["InstanceTypes"]["InstanceType"]
-        return {each["InstanceTypeId"] for each in types}
 
     def _describe(self, kind: Kind, filters: Mapping[str, Any]) -> Iterator[Resource]:
         listing = _LISTINGS[kind]

@@ -14,6 +14,7 @@ from storage_backends.base import Kind, Labels, Resource, State, VolumeSpec
 from storage_backends.ecs import EcsApi
 from storage_backends.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from storage_backends.settings import AlibabaSettings
+from wavelift.manifest.plan import smallest_volume_gib
 
 
 class Volumes:
@@ -23,10 +24,10 @@ class Volumes:
         self._inventory = inventory
 
     def create_volume(self, labels: Labels, spec: VolumeSpec) -> Resource:
-        return self._volume(labels, spec, snapshot_id=None)
+        return self._volume(labels, fitting(spec), snapshot_id=None)
 
     def clone(self, snapshot: Resource, labels: Labels, spec: VolumeSpec) -> Resource:
-        return self._volume(labels, spec, snapshot_id=snapshot.id)
+        return self._volume(labels, fitting(spec, snapshot.size_gib), snapshot_id=snapshot.id)
 
     def _volume(self, labels: Labels, spec: VolumeSpec, snapshot_id: str | None) -> Resource:
         def create(token: str, name: str) -> str:
@@ -154,6 +155,12 @@ class Volumes:
     def delete_snapshot(self, snapshot_id: str) -> None:
         """Conflict while an image, or a disk that is being made, needs it; a disk that was made does not."""
         self._api.call("delete_snapshot", models.DeleteSnapshotRequest(snapshot_id=snapshot_id, force=True))
+
+
+def fitting(spec: VolumeSpec, at_least_gib: int = 0) -> VolumeSpec:
+    """The same volume, no smaller than `at_least_gib` and than its category and performance level are made."""
+    smallest = smallest_volume_gib(spec.category, spec.performance_level)
+    return VolumeSpec(max(spec.size_gib, smallest, at_least_gib), spec.category, spec.performance_level)
 
 
 def _superfluous(snapshots: Sequence[Resource], keep: int) -> list[Resource]:

@@ -13,7 +13,7 @@ from alibabacloud_tea_openapi.utils_models import Config
 from darabonba.exceptions import DaraException, UnretryableException
 
 from storage_backends.alibaba_errors import is_passing, typed
-from storage_backends.errors import BackendError, Denied, Expired, Unavailable
+from storage_backends.errors import BackendError, Denied, Expired, Throttled, Unavailable
 from storage_backends.settings import Access
 
 T = TypeVar("T")
@@ -109,7 +109,8 @@ def repeated(action: str, endpoint: str, once: Callable[[], T], *, again: bool) 
                 ) from error
         if time.monotonic() + wait > deadline:
             cause = getattr(failure, "inner_exception", None) or failure
-            raise Unavailable(
+            throttled = str(getattr(failure, "code", "")).startswith("Throttling")
+            raise (Throttled if throttled else Unavailable)(
                 f"{endpoint} did not carry out {action} within {_RETRY_FOR_SECONDS:.0f} s: {cause}.",
                 "Check endpoint and network of the Airflow connection, or try again later.",
             ) from failure

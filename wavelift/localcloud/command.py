@@ -9,9 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
-from wavelift.localcloud.entities import REGION
+from wavelift.localcloud.entities import INSTANCE_TYPES, REGION, ZONES
 from wavelift.localcloud.faults.admin import TOKEN_FILE
 from wavelift.localcloud.faults.loading import RulesError, load
+from wavelift.localcloud.model import sizes
 from wavelift.localcloud.model.cloud import SharedFolder, StateInUse, private
 from wavelift.localcloud.model.context import Options
 from wavelift.localcloud.server import LocalCloud
@@ -69,6 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MIB",
         help="memory that all machines share (default: half of this host's)",
     )
+    parser.add_argument(
+        "--withhold",
+        type=_withheld,
+        action="append",
+        default=[],
+        metavar="ZONE/NAME",
+        help="repeatable; a disk category or instance type that this zone does not have",
+    )
     parser.add_argument("--faults", type=Path, metavar="FILE", help="YAML with rules for what goes wrong")
     parser.add_argument(
         "--admin-listen",
@@ -86,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         host_instances=args.allow_host_instances,
         data_snapshot_images=args.image_from_data_snapshot == "allowed",
         memory=args.memory,
+        withheld=frozenset(args.withhold),
     )
     # Handlers, not a blocked mask: instances are children of this process and would inherit the mask.
     # A pipe, not an Event: a handler that sets an Event while the main thread enters its wait waits for itself.
@@ -161,6 +171,15 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return host, int(port)
+
+
+def _withheld(text: str) -> tuple[str, str]:
+    zone, _, name = text.partition("/")
+    if zone not in ZONES or name not in {*sizes.CATEGORIES, *INSTANCE_TYPES}:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not ZONE/NAME with one of {', '.join(ZONES)} and a disk category or instance type"
+        )
+    return zone, name
 
 
 def _access_key(text: str) -> tuple[str, str]:

@@ -45,11 +45,15 @@ class PlannedAction:
 
 def smallest_gib(target: Target, *, boot: bool) -> int:
     """The smallest volume, in GiB, that the target's disk category allows for such a disk."""
-    if target.disk_category == "cloud_essd":
-        smallest = _SMALLEST_ESSD[target.performance_level or "PL1"]
-    else:
-        smallest = _SMALLEST[target.disk_category]
+    smallest = smallest_volume_gib(target.disk_category, target.performance_level)
     return max(smallest, SMALLEST_SYSTEM_GIB) if boot else smallest
+
+
+def smallest_volume_gib(category: str, level: str | None) -> int:
+    """The smallest volume, in GiB, of a category and performance level; 1 for a category that is not known here."""
+    if category == "cloud_essd":
+        return _SMALLEST_ESSD[level or "PL1"]
+    return _SMALLEST.get(category, 1)
 
 
 def volume_gib(target: Target, disk: SourceDisk, source_bytes: int) -> int:

@@ -140,27 +140,22 @@ def describe_available_resource(cloud: Cloud, p: Parameters) -> Reply:
     target, zone = p.choice("DestinationResource", TARGETS), p.text("ZoneId")
     if zone is not None and zone not in ZONES:
         raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.")
-    stock = {} if p.text("InstanceChargeType") == "PrePaid" else _supported(cloud, p, target or "")
-    zones = [
-        {
-            "RegionId": REGION,
-            "ZoneId": name,
-            **IN_STOCK,
-            "AvailableResources": {"AvailableResource": [stock] if stock else []},
-        }
-        for name in ZONES
-        if zone in {None, name} and (stock or target == "Zone")
-    ]
+    zones = []
+    for name in ZONES if zone is None else [zone]:
+        stock = {} if p.text("InstanceChargeType") == "PrePaid" else _supported(cloud, p, target or "", name)
+        if stock or target == "Zone":
+            resources = {"AvailableResource": [stock] if stock else []}
+            zones.append({"RegionId": REGION, "ZoneId": name, **IN_STOCK, "AvailableResources": resources})
     return {"AvailableZones": {"AvailableZone": zones}}
 
 
-def _supported(cloud: Cloud, p: Parameters, target: str) -> dict[str, Any]:
-    """What every zone has of the target; nothing when the request's own choice excludes it."""
+def _supported(cloud: Cloud, p: Parameters, target: str, zone: str) -> dict[str, Any]:
+    """What the zone has of the target; nothing when the request's own choice excludes it."""
     kind = p.text("InstanceType")
     for_instances = target == "SystemDisk" or (target == "DataDisk" and p.text("ResourceType") == "instance")
     if for_instances and kind is None:
         raise missing("InstanceType")
-    if kind is not None and kind not in INSTANCE_TYPES:
+    if kind is not None and (kind not in INSTANCE_TYPES or not cloud.instances.offered(zone, kind)):
         return {}
     if target == "SystemDisk":
         found = [_disk(c, True) for c in sorted(sizes.CATEGORIES) if p.text("SystemDiskCategory") in {None, c}]
@@ -171,6 +166,7 @@ def _supported(cloud: Cloud, p: Parameters, target: str) -> dict[str, Any]:
     else:
         values = {"IoOptimized": "optimized", "Network": "vpc"}
         found = [{"Value": values[target], **IN_STOCK}] if target in values else []
+    found = [each for each in found if cloud.instances.offered(zone, each["Value"])]
     return {"Type": target, "SupportedResources": {"SupportedResource": found}} if found else {}
 
 

@@ -44,6 +44,8 @@ class Options:
     # MiB for all machines together.
     memory: int = field(default_factory=lambda: host_memory() // 2)
     quotas: Quotas = field(default_factory=Quotas)
+    # Disk categories and instance types that a zone does not have: (zone, name).
+    withheld: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)

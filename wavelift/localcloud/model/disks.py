@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from wavelift.localcloud.engine import Task
 from wavelift.localcloud.entities import ZONES, Disk, Instance, Moving, Snapshot, new_id
 from wavelift.localcloud.errors import ApiError, missing
-from wavelift.localcloud.model import quotas, sizes
+from wavelift.localcloud.model import quotas, sizes, stock
 from wavelift.localcloud.model.context import Context, disk_lock, find, instance_lock
 from wavelift.localcloud.runtimes.processes import alive
 from wavelift.localcloud.states import DiskStatus, InstanceStatus, SnapshotStatus
@@ -56,6 +56,7 @@ class Disks:
             if order.zone not in ZONES:
                 raise ApiError("InvalidZoneId.NotFound", "The specified zone does not exist.")
             kind = sizes.Class.of(order.category, order.level, "DataDisk")
+            stock.check_category(self._context.options, order.zone, kind.category, "DataDisk")
             snapshot = ready_snapshot(tx, order.snapshot) if order.snapshot else None
             size = order.size if order.size is not None else snapshot.disk_size if snapshot else None
             if size is None:

@@ -64,7 +64,12 @@ class Instances:
     def _in_stock(self, tx: Transaction, order: InstanceOrder, made: list[Made]) -> list[Made]:
         """As many as there is memory for, if the order is content with them."""
         limit = self._context.options.memory
-        each = stock.need(made[0][0])
+        first, disks = made[0]
+        for disk in disks:
+            stock.check_category(self._context.options, first.zone, disk.category, f"{disk.type.capitalize()}Disk")
+        if not stock.offered(self._context.options, first.zone, first.type):
+            raise ApiError("OperationDenied.NoStock", f"{first.zone} has no instances of the type {first.type}.")
+        each = stock.need(first)
         fit = stock.left(tx, limit) // each if each else order.amount
         if fit < (order.least or order.amount):
             raise stock.no_stock(limit)
@@ -266,6 +271,10 @@ class Instances:
     def get(self, identifier: str) -> Instance:
         with self._context.store.transaction() as tx:
             return find(tx, Instance, identifier)
+
+    def offered(self, zone: str, name: str) -> bool:
+        """Does the zone have that instance type or disk category?"""
+        return stock.offered(self._context.options, zone, name)
 
     def in_stock(self, instance_type: str) -> bool:
         with self._context.store.transaction() as tx:
