@@ -50,7 +50,7 @@ def test_the_document_does_what_it_says(shell: Shell) -> None:
     assert (shell.folder / "maps/segments").is_dir()
 
 
-@pytest.mark.parametrize("name", ["copy", "map", "verify"])
+@pytest.mark.parametrize("name", ["copy", "map", "restore", "verify"])
 def test_the_examples_of_the_help_are_well_formed(name: str) -> None:
     found = examples(importlib.import_module(f"wavelift.cli.{name}").EXAMPLES, "  ")
     assert len(found) >= 3
