@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +16,14 @@ import pytest
 
 from tests.archive.filling import add, noise
 from tests.cli.conftest import MIB, Shell
+from tests.cli.test_documentation import examples
 from tests.localcloud.conftest import KEY, REGION, SECRET
 from tests.stores.conftest import made
-from tests.stores.disks import AS_ROOT, disk
+from tests.stores.disks import AS_ROOT, MAKE, attached, disk, mounted
 from wavelift.archive.archive import Archive
 from wavelift.archive.keys import derived
 from wavelift.blocks.digest import BLOCK
+from wavelift.cli.offline import EXAMPLES, add_arguments
 from wavelift.localcloud.server import LocalCloud, Options
 from wavelift.stores.base import Store
 from wavelift.stores.directory import DirectoryStore
@@ -247,8 +251,9 @@ def test_disks_too_small_are_told_beforehand_and_a_filled_one_is_continued(shell
         assert objects(OfflineStore([two, shell.folder / "three"])) == objects(place)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("sealed", ["sealed"], indirect=True)
-def test_an_export_that_was_killed_goes_on(shell: Shell, place: DirectoryStore) -> None:
+def test_an_export_that_was_ended_goes_on(shell: Shell, place: DirectoryStore, number: signal.Signals) -> None:
     archive = Archive.open(PrefixedStore(place, "web/sda"), derived(MASTER))
     blocks = {number: noise(1000 + number) for number in range(256)}
     size = 16 * MIB
@@ -264,9 +269,52 @@ def test_an_export_that_was_killed_goes_on(shell: Shell, place: DirectoryStore) 
     deadline = time.monotonic() + 60
     while len(list(there.glob("*.pack"))) < 6:
         assert process.poll() is None and time.monotonic() < deadline
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send_signal(number)
+    _, said = process.communicate()
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and "Repeat the command" in said
     cut = OfflineStore([shell.folder / "a", shell.folder / "b"])
     before = len(list(cut.list("web/sda/packs/3/")))
     done = shell.json("offline", "export", "folder:place", "a", "b")
     assert done["skipped_bytes"] > 0 and objects(OfflineStore([shell.folder / "a"])) == objects(place) and before >= 5
+
+
+@on_loops
+@pytest.mark.parametrize("sealed", ["sealed"], indirect=True)
+def test_a_disk_that_cannot_be_read_any_more_takes_only_its_own_with_it(shell: Shell, place: DirectoryStore) -> None:
+    archive = Archive.open(PrefixedStore(place, "web/sda"), derived(MASTER))
+    blocks = {number: noise(1000 + number) for number in range(128)}
+    size = 16 * MIB
+    add(archive, 3, size, blocks, [{each: blocks[each] for each in range(at, at + 8)} for at in range(0, 128, 8)])
+    image = shell.folder / "one.img"
+    image.write_bytes(b"")
+    with image.open("r+b") as file:
+        file.truncate(24 * MIB)
+    subprocess.run([*MAKE["ext4"], image], check=True)
+    with attached(image) as device:
+        with mounted(device, shell.folder / "one") as folder:
+            done = shell.json("offline", "export", "folder:place", folder)
+            label = OfflineStore([folder]).disks[0].label.label
+        with image.open("r+b") as file:
+            # The second half of its sectors is gone.
+            file.truncate(12 * MIB)
+        with mounted(device, shell.folder / "one") as folder:
+            for key in ([], ["--key-file", "master"]):
+                bad = shell.json("offline", "verify", folder, *key, status=1)
+                gone = {finding["key"]: finding["why"] for finding in bad["findings"]}
+                assert gone and all("Input/output error" in why for why in gone.values())
+                assert all(finding["disks"] == [label] for finding in bad["findings"]) and bad["lost"]
+            partly = shell.json("offline", "import", folder, "folder:back", status=1)
+            faults = {fault["key"] for fault in partly["faults"]}
+            assert {key for key in gone if "/packs/" in key} <= faults <= set(gone) and partly["withheld"]
+            assert 0 < partly["copied_bytes"] < done["copied_bytes"]
+
+
+def test_the_examples_are_well_formed(shell: Shell) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "offline.md").read_text()
+    found = examples(document, "    ") + examples(EXAMPLES, "  ")
+    assert {command[2] for command in found} == {"format", "export", "list", "verify", "import"} and len(found) >= 10
+    for command in found:
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        add_arguments(parser)
+        parser.parse_args(command[2:])

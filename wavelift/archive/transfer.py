@@ -15,9 +15,11 @@ from typing import TypeVar
 from blake3 import blake3
 
 from wavelift.archive.errors import ArchiveError
-from wavelift.archive.layout import ABOUT, SEGMENTS, list_key, map_key, packs_prefix, record_key, row_of
+from wavelift.archive.layout import ABOUT, SEGMENTS, Row, list_key, map_key, packs_prefix, record_key, row_of
 from wavelift.archive.survey import SeenArchive, survey
 from wavelift.stores.base import Entry, Full, NotThere, Store, Unavailable
+from wavelift.stores.disk_inventory import FILE as INVENTORY
+from wavelift.stores.disk_inventory import Held
 from wavelift.stores.disk_label import DiskMissing
 from wavelift.stores.offline import OfflineStore
 
@@ -33,8 +35,9 @@ class TransferRefused(ArchiveError):
 
 @dataclass(frozen=True)
 class Fault:
-    """A pack that is not as it was put: its key in the whole store, and the bytes of the disk that it speaks of, from
-    `start` to `end`. `disks` are the labels of the offline disks it is on, or should be, where that is known."""
+    """An object that is not as it was put: its key in the whole store, and of a pack the bytes of the disk image that
+    it speaks of, from `start` to `end`. `disks` are the labels of the offline disks it is on, or should be, where that
+    is known."""
 
     key: str
     why: str
@@ -91,7 +94,15 @@ class Transfer:
         found = survey(source)
         if not found:
             raise TransferRefused(f"There is no archive in {source.name}.", "Name the place of one.")
-        self.expected = source.expected() if isinstance(source, OfflineStore) else {}
+        self.expected: dict[str, Held] = {}
+        # Whether it cannot be told which packs are lost: then no generation is finished.
+        self.blind = False
+        if isinstance(source, OfflineStore):
+            try:
+                self.expected = source.expected()
+            except Unavailable as error:
+                self.blind = True
+                self.outcome.faults.append(Fault(INVENTORY, error.message, 0, 0))
         self._archives = [_OfArchive(self, archive) for archive in found]
         for each in self._archives:
             each.require_same()
@@ -135,7 +146,6 @@ class _OfArchive:
         self._before = f"{seen.prefix}/" if seen.prefix else ""
         self._source, self._target = seen.within(all_.source), seen.within(all_.target)
         self._disks = all_.source if isinstance(all_.source, OfflineStore) else None
-        self._expected = all_.expected
 
     def require_same(self) -> None:
         """Raises `TransferRefused` where the target has another archive, or another generation of that number."""
@@ -162,13 +172,12 @@ class _OfArchive:
         for place, generation in enumerate(self.seen.finished):
             self._packs(generation.number)
             if place == 0:
-                _parallel(self._source.list(SEGMENTS), lambda entry: self._copy(entry, there, self._source.get))
-            if len(self._all.outcome.faults) > before:
-                self._all.outcome.withheld.append((self.seen.prefix, generation.number))
-                continue
-            self._put(map_key(generation.number))
-            self._put(list_key(generation.number))
-            self._put(record_key(generation.number), new=True)
+                _parallel(self._source.list(SEGMENTS), lambda entry: self._copy(entry, there, self._read))
+            for key in (map_key(generation.number), list_key(generation.number), record_key(generation.number)):
+                if self._all.blind or len(self._all.outcome.faults) > before:
+                    self._all.outcome.withheld.append((self.seen.prefix, generation.number))
+                    break
+                self._put(key, new=key == record_key(generation.number))
 
     def _packs(self, number: int) -> None:
         """Raises `StoreError`; what a disk has damaged or lacks becomes a fault."""
@@ -182,10 +191,10 @@ class _OfArchive:
                 yield entry
 
         _parallel(noted(), lambda entry: self._copy(entry, there, lambda key: self._sound(key, prefix, entry.size)))
-        for full, held in self._expected.items():
+        for full, held in self._all.expected.items():
             key = full.removeprefix(self._before)
-            if full.startswith(self._before + prefix) and key not in seen and self._disks is not None:
-                self._fault(key, prefix, held.size, "missing", (self._disks.label_of(held.disk),))
+            if full.startswith(self._before + prefix) and key not in seen:
+                self._fault(key, "missing", row_of(key.removeprefix(prefix), held.size))
 
     def _copy(self, entry: Entry, there: dict[str, int], fetch: Callable[[str], bytes | None]) -> None:
         """A pack or a table: of one name and size they are the same, unless the target's medium has damaged it."""
@@ -200,7 +209,9 @@ class _OfArchive:
 
     def _put(self, key: str, *, new: bool = False) -> None:
         self._all.check()
-        data = self._source.get(key)
+        data = self._read(key)
+        if data is None:
+            return
         held = self._holds(key, data)
         if not held or self._all.anew:
             # Each of several disks has a copy of its own, and one of them may be damaged.
@@ -219,26 +230,33 @@ class _OfArchive:
         row = row_of(key.removeprefix(prefix), size)
         if row is None:
             return None
-        try:
-            data = self._source.get(key)
-        except (NotThere, DiskMissing, Unavailable) as error:
-            if isinstance(error, Unavailable) and self._disks is None:
-                raise
-            self._fault(key, prefix, size, error.message, self._on(key))
-            return None
-        if blake3(data).digest() == row.digest:
+        data = self._read(key, row)
+        if data is None or blake3(data).digest() == row.digest:
             return data
-        self._fault(key, prefix, size, "damaged", self._on(key))
+        self._fault(key, "damaged", row)
         return None
 
-    def _on(self, key: str) -> tuple[str, ...]:
-        held = self._expected.get(self._before + key)
-        return () if held is None or self._disks is None else (self._disks.label_of(held.disk),)
+    def _read(self, key: str, row: Row | None = None) -> bytes | None:
+        """None, and a fault, for what a disk does not give. Raises `StoreError` for any other store."""
+        try:
+            return self._source.get(key)
+        except (NotThere, DiskMissing, Unavailable) as error:
+            if self._disks is None:
+                raise
+            self._fault(key, error.message, row)
+            return None
 
-    def _fault(self, key: str, prefix: str, size: int, why: str, disks: tuple[str, ...]) -> None:
-        row = row_of(key.removeprefix(prefix), size)
-        if row is not None:
-            self._all.fault(Fault(self._before + key, why, row.start, row.end, disks))
+    def _fault(self, key: str, why: str, row: Row | None) -> None:
+        full = self._before + key
+        held = self._all.expected.get(full)
+        if self._disks is None:
+            labels: tuple[str, ...] = ()
+        elif held is None:
+            labels = tuple(disk.label.label for disk in self._disks.holders(full))
+        else:
+            labels = (self._disks.label_of(held.disk),)
+        start, end = (0, 0) if row is None else (row.start, row.end)
+        self._all.fault(Fault(full, why, start, end, labels))
 
 
 def _sizes(store: Store, prefix: str) -> dict[str, int]:

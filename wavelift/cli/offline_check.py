@@ -54,7 +54,6 @@ class _Verification:
         self._archives = archives
         self._key = key
         self._watch = watch
-        self._expected = store.expected()
         self._packs = 0
         self.findings: list[Finding] = []
         # Bytes of the disk image, by the archive's prefix and generation.
@@ -71,8 +70,12 @@ class _Verification:
                 whole = self._open(archive) and whole
         self._watch.step("reading")
         names = Check(self._store, self._watch.check, self._progress, packs=not whole)
+        by_name = names.run()
+        # Which disk a pack is lost from shows here only.
+        named = {finding.key for finding in by_name}
+        self.findings = [each for each in self.findings if each.disks or each.key not in named]
         known = {finding.key for finding in self.findings}
-        for finding in names.run():
+        for finding in by_name:
             if finding.key not in known:
                 self.findings.append(finding)
             if finding.generation is not None and finding.archive not in self._opened:
@@ -117,9 +120,9 @@ class _Verification:
     def _open(self, seen: SeenArchive) -> bool:
         """Whether all of it could be read, sound or not. Raises `KeyMissing`, `ArchiveError`."""
         self._watch.step(f"verifying {seen.prefix}".rstrip())
-        archive = Archive.open(seen.within(self._store), self._key if seen.sealed else None)
-        before = len(self.findings)
+        before = list(self.findings), self._packs, dict(self._lost)
         try:
+            archive = Archive.open(seen.within(self._store), self._key if seen.sealed else None)
             generations = []
             for number in archive.generations():
                 try:
@@ -132,7 +135,7 @@ class _Verification:
         except StoreError as error:
             # A disk that cannot be read: which of its packs are good is found without opening them.
             self._watch.display.note(f"{seen.prefix or 'the archive'} cannot be opened whole: {error.message}")
-            del self.findings[before:]
+            self.findings, self._packs, self._lost = before
             return False
         self._opened.append(seen.prefix)
         return True
@@ -156,15 +159,11 @@ class _Verification:
 
     def _flaw(self, seen: SeenArchive, number: int, key: str, why: str) -> None:
         full = f"{seen.prefix}/{key}" if seen.prefix else key
-        held = self._expected.get(full)
-        if held is not None:
-            disks: tuple[str, ...] = (self._store.label_of(held.disk),)
-        else:
-            disks = tuple(disk.label.label for disk in self._store.holders(full)) if key else ()
+        disks = tuple(disk.label.label for disk in self._store.holders(full)) if key else ()
         self.findings.append(Finding(full, why, disks, seen.prefix, number))
 
     def _note_lost(self, prefix: str, number: int, ranges: Iterable[tuple[int, int]]) -> None:
-        self._lost.setdefault((prefix, number), []).extend(ranges)
+        self._lost[prefix, number] = [*self._lost.get((prefix, number), ()), *ranges]
 
     def _progress(self, total: int, done: int) -> None:
         self._watch.progress(total=total, done=done, read=done)

@@ -105,7 +105,8 @@ def _text(done: Outcome, seconds: float) -> str:
     ]
     for fault in done.faults[:_SHOWN]:
         where = f" on {', '.join(fault.disks)}" if fault.disks else ""
-        lines.append(f"  {fault.key}{where}: {fault.why} (bytes {fault.start} to {fault.end})")
+        bytes_ = f" (bytes {fault.start} to {fault.end})" if fault.end else ""
+        lines.append(f"  {fault.key}{where}: {fault.why}{bytes_}")
     if len(done.faults) > _SHOWN:
         lines.append(f"  and {len(done.faults) - _SHOWN} more; --json names all of them")
     for prefix, number in done.withheld:

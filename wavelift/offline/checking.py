@@ -13,6 +13,8 @@ from blake3 import blake3
 from wavelift.archive.layout import packs_prefix, row_of
 from wavelift.archive.survey import SeenArchive, survey
 from wavelift.stores.base import StoreError
+from wavelift.stores.disk_inventory import FILE as INVENTORY
+from wavelift.stores.disk_inventory import Held
 from wavelift.stores.offline import OfflineStore
 from wavelift.stores.offline_disk import OfflineDisk, is_pack
 
@@ -69,10 +71,19 @@ class Check:
         for key, copies in self._copies.items():
             if len(set(filter(None, copies.values()))) > 1:
                 self._find(key, "its copies differ", tuple(sorted(copies)))
-        for key, held in self.store.expected().items():
+        for key, held in self._expected().items():
             if key not in self._seen:
                 self._find(key, "missing", (self.store.label_of(held.disk),), held.size)
         return self.findings
+
+    def _expected(self) -> dict[str, Held]:
+        found: dict[str, Held] = {}
+        for disk in self.store.disks:
+            try:
+                found.update(disk.inventory.read())
+            except OSError as error:
+                self._find(INVENTORY, f"it cannot be read: {error.strerror}", (disk.label.label,))
+        return found
 
     def _disk(self, disk: OfflineDisk) -> None:
         label = disk.label.label

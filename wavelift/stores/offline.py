@@ -89,8 +89,17 @@ class OfflineStore:
         return [disk for disk in self.disks if disk.has(key)]
 
     def expected(self) -> dict[str, Held]:
-        """The packs that the set should hold, by key, as far as the disks here know. Raises OSError."""
-        return {key: held for disk in self.disks for key, held in disk.inventory.read().items()}
+        """The packs that the set should hold, by key, as far as the disks here know. Raises `Unavailable`."""
+        found: dict[str, Held] = {}
+        for disk in self.disks:
+            try:
+                found.update(disk.inventory.read())
+            except OSError as error:
+                raise Unavailable(
+                    f"{disk.store.name}: its inventory cannot be read: {error.strerror or error}.",
+                    "Copy what can be read to a sound disk; without the inventory, if need be.",
+                ) from error
+        return found
 
     def label_of(self, disk: str) -> str:
         """Of a disk of the set, by its id; the id itself of one that none here knows."""
