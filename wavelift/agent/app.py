@@ -10,10 +10,13 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
 
+from wavelift.agent.checking import check
 from wavelift.agent.metrics import figures
-from wavelift.agent.repair import Repairer, RepairSpec
-from wavelift.agent.replicate import NAME, ReplicateSpec, Replicator
+from wavelift.agent.pending import WantedDoubts, note_doubts
+from wavelift.agent.repair import Repairer
+from wavelift.agent.replicate import Replicator
 from wavelift.agent.samples import SampleAnswer, WantedSample, sample_of
+from wavelift.agent.specs import NAME, CheckSpec, RepairSpec, ReplicateSpec
 from wavelift.agent.state import Committed, MigrationState
 from wavelift.blocks.digest import SECTOR
 from wavelift.blocks.errors import BlockError
@@ -68,8 +71,9 @@ def make_runner(
     kinds: list[JobKind[Any]] = [
         JobKind("replicate", ReplicateSpec, replicator.run),
         JobKind("repair", RepairSpec, Repairer(state, replicator).run),
+        JobKind("check", CheckSpec, check),
     ]
-    return JobRunner(JobStore(state / "jobs.db"), kinds, moves=("read", "wire", "written"))
+    return JobRunner(JobStore(state / "jobs.db"), kinds, moves=("read", "wire", "written", "verified"))
 
 
 def make_app(
@@ -81,9 +85,9 @@ def make_app(
     wire: WireMeter,
     scraper: str | None = None,
 ) -> FastAPI:
-    check = shared_secret(secret)
-    app = build_app("agent", runner, check, metrics=lambda: figures(state, wire, limits), scraper=scraper)
-    guard = [Depends(bearer(check))]
+    guarded = shared_secret(secret)
+    app = build_app("agent", runner, guarded, metrics=lambda: figures(state, wire, limits), scraper=scraper)
+    guard = [Depends(bearer(guarded))]
 
     @app.get("/v1/disks", summary="The disks on offer", dependencies=guard, response_model_exclude_none=True)
     def disks() -> list[DiskAnswer]:
@@ -97,6 +101,14 @@ def make_app(
     def commit(migration: str, generation: int) -> CommitAnswer:
         done = MigrationState(state, _name(migration)).commit(generation)
         return _committed(migration, done)
+
+    @app.post(
+        "/v1/migrations/{migration}/generations/{generation}/doubts",
+        summary="Leave to the next generation what the target turned out not to hold",
+        dependencies=guard,
+    )
+    def doubt(migration: str, generation: int, wanted: WantedDoubts) -> CommitAnswer:
+        return _committed(migration, note_doubts(MigrationState(state, _name(migration)), generation, wanted))
 
     @app.post(
         "/v1/migrations/{migration}/generations/{generation}/sample",

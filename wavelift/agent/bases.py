@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+from wavelift.agent.carriers import all_at_rest, another_volume
 from wavelift.agent.doubts import doubted
 from wavelift.agent.journal import acknowledged
 from wavelift.agent.state import MigrationState
@@ -24,7 +25,8 @@ class BaseChoice:
 
     `tracked`, by disk: only what the tracker calls changed is read. `unsure`: the volumes may hold another content of
     what changed since the base, so all of it is sent, compared or not. `doubts`: where they do not hold what the base
-    says, by disk. `fresh`: nothing of a former attempt stands; else `kept` of it, by disk.
+    says, by disk. `fresh`: nothing of a former attempt stands; else `kept` of it, by disk, since the packs that `about`
+    names as `kept_from`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class BaseChoice:
         self.tracked = {
             disk: isinstance(source, Tracked) and source.tracked for disk, source in zip(volumes, sources, strict=True)
         }
+        self._at_rest = all_at_rest(volumes.values())
         self.unsure = False
         self.fresh = False
         self.kept: list[Intervals] | None = None
@@ -55,6 +58,8 @@ class BaseChoice:
             "disks": [list(pair) for pair in volumes.items()],
         }
         maps = self._prove_tracker(self._load())
+        if self.fresh:
+            self.about["kept_from"] = self.about["first"]
         committed = state.committed()
         based = committed is not None and committed.generation == self.about["base"]
         self.doubts = committed.doubts if committed is not None and based else {}
@@ -66,18 +71,24 @@ class BaseChoice:
         same = begun is not None and all(begun.get(field) == about[field] for field in ("tokens", "disks"))
         usable = begun["base"] if begun is not None and same else self._usable_base()
         former = None if begun is None else begun["first"]
-        about["first"] = former if same else first_sequence(former)
+        about["first"] = about["kept_from"] = former if same else first_sequence(former)
+        # A volume that an attempt at this generation wrote to holds parts of it, wherever the next one goes.
+        about["on_volumes"] = not self._at_rest or (begun is not None and begun["on_volumes"])
         if begun is not None and same:
-            about["base"] = begun["base"]
+            about["base"], about["kept_from"] = begun["base"], begun["kept_from"]
             about["notes"] = begun["notes"]
             # What was done under these very tokens stands, and nothing tells now what it took over.
             self.tracked = dict.fromkeys(self._volumes, False)
             self._drop_the_rest()
         elif begun is not None and begun["disks"] == about["disks"] and (kept := self._still_there(begun, usable)):
             self.notes.append("the source moved on since this generation was begun: what was written is sent again")
-            self.unsure = True
+            self.unsure = not self._at_rest
             self.kept = kept
-            about["base"] = begun["base"]
+            about["base"], about["kept_from"] = begun["base"], begun["kept_from"]
+        elif begun is not None and (self._at_rest or not begun["on_volumes"]):
+            self.notes.append("this generation was begun before, of another moment or elsewhere: it is sent afresh")
+            self._restart()
+            about["base"] = usable
         elif begun is not None and any(self.tracked.values()) and begun["base"] == usable is not None:
             self.notes.append("the source moved on since this generation was begun: what changed is sent again")
             self._restart()
@@ -172,14 +183,19 @@ class BaseChoice:
         if self._base is None:
             return None
         committed = self._state.committed()
-        others = [number for number in self._state.touched() if number != self._generation]
+        others = [] if self._at_rest else self._others()
         if committed is None or committed.generation != self._base:
             have = "none" if committed is None else str(committed.generation)
             self.notes.append(f"base generation {self._base} is not here (committed: {have}): full copy")
-        elif any(committed.volumes.get(disk) != volume for disk, volume in self._volumes.items()):
+        elif any(another_volume(committed.volumes.get(disk), volume) for disk, volume in self._volumes.items()):
             self.notes.append(f"base generation {self._base} is on other volumes: full copy")
         elif others:
             self.notes.append(f"generation {others[-1]} was begun and never committed: full copy")
         else:
             return self._base
         return None
+
+    def _others(self) -> list[int]:
+        """Other generations of which the volumes may hold parts."""
+        numbers = [number for number in self._state.touched() if number != self._generation]
+        return [number for number in numbers if (self._state.begun(number) or {}).get("on_volumes", True)]

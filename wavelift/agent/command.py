@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from wavelift.agent.app import make_app, make_runner
-from wavelift.agent.replicate import NAME
+from wavelift.agent.specs import NAME
 from wavelift.blocks.limits import Limits
 from wavelift.blocks.meter import WireMeter
 from wavelift.service.errors import InvalidRequest

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, blocks_of
+from wavelift.blocks.plan import Intervals
 
 # No digest of anything: neither the sentinel of zeroes nor, but for a chance of 2^-256, that of a block.
 UNKNOWN_DIGEST = b"\xff" * DIGEST
@@ -84,3 +85,9 @@ def _closed(ranges: list[tuple[int, int]], gap: int) -> Iterator[tuple[int, int]
             begin = start
         end = stop
     yield begin, end
+
+
+def whole_blocks(ranges: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Ranges of a disk of `size` bytes, widened to whole blocks, joined and in order."""
+    widened = ((start // BLOCK * BLOCK, min(size, -(-end // BLOCK) * BLOCK)) for start, end in ranges)
+    return bounded(Intervals(sorted(widened)))

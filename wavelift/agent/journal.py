@@ -24,7 +24,7 @@ from wavelift.blocks.worktable import WorkTable
 
 __all__ = ["DiskTally", "Journal", "acknowledged", "encode_line", "read_lines"]
 
-VERSION = 1
+VERSION = 2
 COMPACT_AFTER_LINES = 4096
 # Acknowledged and not yet in here: what is sent again, beside the packs under way, when the agent is killed now.
 UNDURABLE = 8

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from wavelift.agent.carriers import at_rest
 from wavelift.agent.doubts import bounded
 from wavelift.agent.limited import LimitedWatch
-from wavelift.agent.replicate import Name, ReplicateDisk, Replicator, sinks_of
+from wavelift.agent.replicate import Replicator, sinks_of
+from wavelift.agent.specs import RepairSpec
 from wavelift.agent.state import Committed, MigrationState
 from wavelift.blocks.attempts import first_sequence
-from wavelift.blocks.bandwidth import AnyBandwidth
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import differences
 from wavelift.blocks.copy import Ack, CopyDisk, CopySettings, copy_disks
@@ -31,18 +30,6 @@ from wavelift.sources.together import Since, open_all
 
 # Named in the result; the total is there besides.
 NAMED_RANGES = 100
-
-
-class RepairSpec(BaseModel):
-    """A generation that was replicated here and read back there; all of its disks."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["repair"]
-    migration: Name
-    generation: int = Field(ge=1)
-    bandwidth: AnyBandwidth | None = None
-    disks: list[ReplicateDisk] = Field(min_length=1, max_length=64)
 
 
 @dataclass
@@ -169,8 +156,11 @@ class Repairer:
 
 def _known(state: MigrationState, spec: RepairSpec) -> Committed:
     known = state.known(spec.generation)
-    named = [(each.disk, each.sink.volume) for each in spec.disks]
-    if sorted(named) != sorted(known.volumes.items()):
+    named = {each.disk: each.sink.volume for each in spec.disks}
+    # Out of an archive any volume may have been filled: what that one holds is compared.
+    if len(named) < len(spec.disks) or named != {
+        disk: named.get(disk) if at_rest(volume) else volume for disk, volume in known.volumes.items()
+    }:
         held = ", ".join(f"{disk} on {volume}" for disk, volume in known.volumes.items())
         raise InvalidRequest(f"Generation {spec.generation} is {held}; the job names others.", "Name these disks.")
     newer = [number for number in state.touched() if number > spec.generation]
@@ -187,12 +177,7 @@ def _find(
 ) -> _Damage:
     spec = context.spec
     wanted = spec.disks[index]
-    found = state.maps(wanted.disk).load(spec.generation)
-    if found is None:
-        raise Conflict(
-            f"The block map of disk {wanted.disk}, generation {spec.generation}, is not here any more.",
-            "Replicate a new generation.",
-        )
+    found = state.map(wanted.disk, spec.generation)
     damage = _Damage(found)
     try:
         there = RemoteMap(lambda: context.spec.disks[index].sink, context.stop)

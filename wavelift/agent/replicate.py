@@ -1,4 +1,4 @@
-"""The replicate job: what the API takes, and its replication with the gateway as the target."""
+"""The replicate job: a replication with gateways and archives as its targets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from wavelift.agent.archiving import Archives
 from wavelift.agent.limited import LimitedWatch, flow_of
 from wavelift.agent.replication import Order, Target, replicate
-from wavelift.blocks.bandwidth import AnyBandwidth
+from wavelift.agent.specs import RepairSpec, ReplicateSpec
+from wavelift.agent.state import MigrationState
+from wavelift.blocks.compress import FAST_LEVEL, Compression
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.limits import Limits
 from wavelift.blocks.meter import WireMeter
@@ -21,27 +22,6 @@ from wavelift.blocks.sink import Sink, open_sink
 from wavelift.service.errors import InvalidRequest, WaveliftError
 from wavelift.service.job_context import JobContext
 from wavelift.sources.base import Source
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-Name = Annotated[str, Field(pattern=NAME)]
-
-
-class ReplicateDisk(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    disk: Name
-    sink: SinkDescriptor
-
-
-class ReplicateSpec(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["replicate"]
-    migration: Name
-    generation: int = Field(ge=1)
-    base: int | None = Field(default=None, ge=1)
-    bandwidth: AnyBandwidth | None = None
-    disks: list[ReplicateDisk] = Field(min_length=1, max_length=64)
 
 
 class DiskNotFound(WaveliftError):
@@ -68,18 +48,33 @@ class Replicator:
         if len(set(names)) != len(names):
             raise InvalidRequest("The job names a disk twice.", "Name each disk once.")
         with self.turn(spec.migration, context):
-            targets = [
-                Target(
-                    wanted.disk,
-                    self.find(wanted.disk),
-                    wanted.sink.volume,
-                    sinks_of(context, index, self.wire, self.limits),
-                    wanted.sink.max_pack_bytes,
-                )
-                for index, wanted in enumerate(spec.disks)
-            ]
-            order = Order(spec.migration, spec.generation, spec.base, targets, self._connections)
-            return replicate(self._state, order, LimitedWatch(context, self.limits))
+            watch = LimitedWatch(context, self.limits)
+            watch.step("opening")
+            archives = Archives(context, self.limits, self.wire)
+            targets = [self._target(context, archives, index) for index in range(len(spec.disks))]
+            order = Order(
+                spec.migration,
+                spec.generation,
+                spec.base,
+                targets,
+                self._connections,
+                # What is kept for good is worth the time that it takes to make it small.
+                Compression(FAST_LEVEL) if archives else Compression.AUTO,
+            )
+            state = MigrationState(self._state, spec.migration)
+            result = archives.ended_with(state) or replicate(self._state, order, watch)
+            if archives:
+                watch.step("committing")
+                result = archives.commit(state, result)
+            return result
+
+    def _target(self, context: JobContext[ReplicateSpec], archives: Archives, index: int) -> Target:
+        wanted = context.spec.disks[index]
+        source = self.find(wanted.disk)
+        if not isinstance(wanted.sink, SinkDescriptor):
+            return archives.target(wanted.disk, source, wanted.sink.max_pack_bytes)
+        sinks = sinks_of(context, index, self.wire, self.limits)
+        return Target(wanted.disk, source, wanted.sink.volume, sinks, wanted.sink.max_pack_bytes)
 
     @contextmanager
     def turn(self, migration: str, context: JobContext[Any]) -> Iterator[None]:
@@ -104,9 +99,15 @@ class Replicator:
         return source
 
 
-def sinks_of(context: JobContext[Any], index: int, wire: WireMeter, limits: Limits) -> Callable[[], Sink]:
-    """Opens sinks for the disk of that index in the job's spec."""
-    # Asked before each pack: a resubmission of the job renews the token.
-    return lambda: open_sink(
-        lambda: context.spec.disks[index].sink, context.stop, meter=wire, flow=flow_of(context, limits)
-    )
+def sinks_of(
+    context: JobContext[ReplicateSpec] | JobContext[RepairSpec], index: int, wire: WireMeter, limits: Limits
+) -> Callable[[], Sink]:
+    """Opens sinks at the gateway for the disk of that index in the job's spec."""
+
+    def descriptor() -> SinkDescriptor:
+        # Asked before each pack: a resubmission of the job renews the token.
+        sink = context.spec.disks[index].sink
+        assert isinstance(sink, SinkDescriptor), "the kind of a sink is never replaced"
+        return sink
+
+    return lambda: open_sink(descriptor, context.stop, meter=wire, flow=flow_of(context, limits))

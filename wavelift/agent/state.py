@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from wavelift.agent.journal import VERSION, encode_line, read_lines
-from wavelift.blocks.blockmap import MapStore
+from wavelift.blocks.blockmap import DiskMap, MapStore
+from wavelift.blocks.errors import MapError
 from wavelift.blocks.files import write_durably
 from wavelift.blocks.plan import Intervals
 from wavelift.service.errors import Conflict, NotFound
 
-NOTHING_KNOWN = {"version": VERSION, "tokens": [], "disks": [], "base": None, "notes": [], "first": None}
+NOTHING_KNOWN: dict[str, Any] = {
+    **{"version": VERSION, "tokens": [], "disks": [], "base": None, "notes": []},
+    **{"first": None, "kept_from": None, "on_volumes": True},
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,32 @@ class MigrationState:
     ) -> None:
         report = {"result": dict(result), "volumes": dict(volumes), "tokens": dict(tokens)}
         write_durably(self._finished(generation), json.dumps(report).encode())
+
+    def ended_with(self, generation: int, volumes: Mapping[str, str]) -> dict[str, Any] | None:
+        """The result of a generation that was copied to those volumes by disk and is not committed; None without."""
+        try:
+            report = json.loads(self._finished(generation).read_text())
+        except FileNotFoundError:
+            return None
+        result: dict[str, Any] = report["result"]
+        return result if report["volumes"] == volumes else None
+
+    def kept_from(self, generation: int) -> int:
+        """The first of the packs that what is there of a generation lies in. Raises `NotFound` for one not begun."""
+        begun = self.begun(generation)
+        if begun is None or begun["kept_from"] is None:
+            raise NotFound(f"Generation {generation} of {self.migration!r} was not begun here.", "Replicate it.")
+        return int(begun["kept_from"])
+
+    def map(self, disk: str, generation: int) -> DiskMap:
+        """Raises `MapError`: none, or a damaged one."""
+        found = self.maps(disk).load(generation)
+        if found is None:
+            raise MapError(
+                f"The block map of disk {disk}, generation {generation}, is not here any more.",
+                "Replicate a new generation.",
+            )
+        return found
 
     def restart(self, generation: int) -> None:
         """Drop the digests of a generation. Its journal stays until a new one replaces it in one step:
