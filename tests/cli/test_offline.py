@@ -22,6 +22,7 @@ from tests.stores.conftest import made
 from tests.stores.disks import AS_ROOT, MAKE, attached, disk, mounted
 from wavelift.archive.archive import Archive
 from wavelift.archive.keys import derived
+from wavelift.archive.verify import verify
 from wavelift.blocks.digest import BLOCK
 from wavelift.cli.offline import EXAMPLES, add_arguments
 from wavelift.localcloud.server import LocalCloud, Options
@@ -143,6 +144,19 @@ def test_a_damaged_pack_is_named_and_it_alone_is_sent_again(shell: Shell, place:
     assert shell.json("offline", "verify", "a", "b")["sound"]
     rest = shell.json("offline", "import", "a", "b", "folder:back")
     assert rest["faults"] == [] and objects(DirectoryStore(shell.folder / "back")) == objects(place)
+
+
+def test_an_increment_goes_on_one_disk_while_the_others_are_away(
+    shell: Shell, place: DirectoryStore, sealed: bool
+) -> None:
+    shell.json("offline", "export", "folder:place", "a", "b")
+    (shell.folder / "a").rename(shell.folder / "away")
+    key = derived(MASTER) if sealed else None
+    archive = Archive.open(PrefixedStore(OfflineStore.create([shell.folder / "b"]), "web/sda"), key)
+    add(archive, 3, SIZE, {**SECOND, 50: noise(150)}, [{50: noise(150)}], base=archive.load(2))
+    (shell.folder / "away").rename(shell.folder / "a")
+    both = Archive.open(PrefixedStore(OfflineStore([shell.folder / "a", shell.folder / "b"]), "web/sda"), key)
+    assert verify(both, 3).restorable
 
 
 def test_a_missing_disk_is_named_and_what_it_takes_away_too(shell: Shell, place: DirectoryStore) -> None:

@@ -80,6 +80,7 @@ class _Verification:
                 self.findings.append(finding)
             if finding.generation is not None and finding.archive not in self._opened:
                 self._note_lost(finding.archive, finding.generation, [(finding.start, finding.end)])
+        self.findings.sort(key=lambda finding: finding.key)
         self._packs += names.packs
 
     def fields(self) -> dict[str, Any]:
