@@ -1,4 +1,4 @@
-"""Run the image and prove that the machine works: its console, its ports, its screen."""
+"""Run the image, or start the donor, and prove that the machine works: its console, its ports, its screen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from operators.checks import CheckOutcome, evaluate, tail
 from operators.evidence import EvidenceLink, evidence_folder
+from operators.image import HOLDS
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from operators.triggers import BootTrigger
@@ -32,12 +33,10 @@ class BootVerifyOperator(StepOperator):
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         backend = run.backend()
         generation = run.latest_generation(backend)
-        images = backend.list(run.labels(Role.PREPARED, generation=generation), Kind.IMAGE)
-        if not images:
-            raise NotFound(f"{run.key} has no image of generation {generation}.", "Clear the task image.")
-        system = run.snapshots(backend, Role.PREPARED, generation)[run.disks[0].id]
-        spec = run.instance_spec(images[0].id, system.size_gib)
-        instance = backend.run_instance(run.labels(Role.TARGET, generation=generation), spec)
+        instance = _instance(run, backend, generation)
+        if not event and instance.tag(HOLDS):
+            backend.start_instance(instance.id)
+            instance = backend.get(Kind.INSTANCE, instance.id)
         if pending := self.wait_for(run, [instance]):
             return pending
         checks = run.migration.checks
@@ -86,6 +85,19 @@ class BootVerifyOperator(StepOperator):
                 raise
             self.log.warning("no screenshot: %s", error)
         return {"screenshot": str(folder / "screenshot.png"), "console": str(folder / "console.txt")}
+
+
+def _instance(run: MigrationRun, backend: BootableBackend, generation: int) -> Resource:
+    """The donor, or what runs the image, made where it is not there. Raises NotFound when there is neither."""
+    labels = run.labels(Role.TARGET, generation=generation)
+    for donor in backend.list(labels, Kind.INSTANCE):
+        if donor.tag(HOLDS):
+            return donor
+    images = backend.list(run.labels(Role.PREPARED, generation=generation), Kind.IMAGE)
+    if not images:
+        raise NotFound(f"{run.key} has no image of generation {generation}.", "Clear the task image.")
+    system = run.snapshots(backend, Role.PREPARED, generation)[run.disks[0].id]
+    return backend.run_instance(labels, run.instance_spec(images[0].id, system.size_gib))
 
 
 def _why(run: MigrationRun, instance: Resource, console: str, outcome: CheckOutcome) -> str:

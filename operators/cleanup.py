@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
+from operators.gateways import Gateways
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
-from storage_backends.base import BootableBackend, Kind, Resource, Role
+from storage_backends.base import BootableBackend, Kind, Resource, Role, StorageBackend
 from storage_backends.errors import Conflict, NotFound
+from wavelift.manifest.plan import steps_of
 from wavelift.manifest.schema import Keep
 from wavelift.service.errors import WaveliftError
 
@@ -27,45 +29,74 @@ class CleanupOperator(StepOperator):
     """A teardown: runs whatever happened. A run that was not verified keeps nothing."""
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
-        backend = run.backend()
-        keep = set(run.migration.keep) if self._verified(context) else set()
-        generation = _kept_generation(run, backend) if Keep.SNAPSHOTS in keep else 0
+        route, verified = run.migration.route, self._verified(run, context)
         # First of all nobody writes any more.
         self._forget(run)
+        done: dict[str, Any] = {"deleted": {}, "kept": []}
+        if route.lands:
+            done = self._cloud(run, set(run.migration.keep) if verified else set())
+        if route.uses_archive:
+            # Where it is the last stop, it is what the run was for.
+            archives = self._archives(run, keep=verified and not route.lands)
+            done = {"deleted": done["deleted"] | archives["deleted"], "kept": done["kept"] + archives["kept"]}
+        self.log.info("deleted %s, kept %s", done["deleted"], done["kept"])
+        return done
+
+    def _cloud(self, run: MigrationRun, keep: set[Keep]) -> dict[str, Any]:
+        backend = run.backend()
+        generation = _kept_generation(run, backend) if Keep.SNAPSHOTS in keep else 0
+
+        def leave() -> dict[str, str]:
+            # A gateway that nobody else uses lets go of all volumes at once.
+            return {gateway.id: gateway.kind.value for gateway in Gateways(run, backend).leave()}
+
+        deleted = self._sweep(run, backend, lambda each: _is_kept(each, keep, generation), leave)
+        for volume in backend.list(run.labels(Role.REPLICA), Kind.VOLUME):
+            backend.detach(volume.id)
+        return {"deleted": deleted, "kept": _named(backend.list(run.labels()))}
+
+    def _archives(self, run: MigrationRun, *, keep: bool) -> dict[str, Any]:
+        backend = run.archive()
+        deleted = self._sweep(run, backend, lambda _: keep, dict)
+        return {"deleted": deleted, "kept": _named(backend.list(run.labels()))}
+
+    def _sweep(
+        self,
+        run: MigrationRun,
+        backend: StorageBackend,
+        is_kept: Callable[[Resource], bool],
+        first: Callable[[], dict[str, str]],
+    ) -> dict[str, str]:
+        """Delete what is not kept, `first` before each round; kinds by id of what was. Raises StepFailed."""
         deleted: dict[str, str] = {}
         deadline = time.monotonic() + _SECONDS
         empty_looks = 0
         while empty_looks < _EMPTY_LOOKS:
-            unwanted = self._unwanted(run, backend, keep, generation)
+            deleted |= first()
+            found = [each for each in backend.list(run.labels()) if not is_kept(each)]
+            unwanted = sorted(found, key=lambda each: _ORDER.index(each.kind))
             empty_looks = 0 if unwanted else empty_looks + 1
             if time.monotonic() > deadline:
                 left = ", ".join(f"{each.kind.value} {each.id} ({each.status})" for each in unwanted)
                 raise StepFailed(
-                    f"Still in the cloud after {_SECONDS:.0f} s: {left}.",
+                    f"Still there after {_SECONDS:.0f} s: {left}.",
                     "Clear this task to try again, or delete them in the cloud's console.",
                 )
             for resource in unwanted:
                 deleted[resource.id] = resource.kind.value
                 self._delete(backend, resource)
             time.sleep(_PAUSE_SECONDS)
-        kept = [{"kind": each.kind.value, "id": each.id} for each in backend.list(run.labels())]
-        self.log.info("deleted %s, kept %s", deleted, kept)
-        return {"deleted": deleted, "kept": kept}
+        return deleted
 
-    def _verified(self, context: Context) -> bool:
+    def _verified(self, run: MigrationRun, context: Context) -> bool:
+        """Whether the last step before this one went well."""
+        last = steps_of(run.migration)[-2]
         states = context["ti"].get_task_states(
-            dag_id=context["dag"].dag_id, task_ids=["boot_verify"], run_ids=[context["run_id"]]
+            dag_id=context["dag"].dag_id, task_ids=[last], run_ids=[context["run_id"]]
         )
-        return bool(states.get(context["run_id"], {}).get("boot_verify") == "success")
+        return bool(states.get(context["run_id"], {}).get(last) == "success")
 
-    def _unwanted(
-        self, run: MigrationRun, backend: BootableBackend, keep: set[Keep], generation: int
-    ) -> list[Resource]:
-        everything: Iterable[Resource] = backend.list(run.labels())
-        unwanted = [each for each in everything if not _is_kept(each, keep, generation)]
-        return sorted(unwanted, key=lambda each: _ORDER.index(each.kind))
-
-    def _delete(self, backend: BootableBackend, resource: Resource) -> None:
+    def _delete(self, backend: StorageBackend, resource: Resource) -> None:
         try:
             backend.delete(resource)
         except Conflict as error:
@@ -79,6 +110,10 @@ class CleanupOperator(StepOperator):
                 agent.delete(f"/v1/migrations/{run.key}")
         except WaveliftError as error:
             self.log.warning("The agent keeps its state of %s: %s", run.key, error)
+
+
+def _named(resources: Iterable[Resource]) -> list[dict[str, str]]:
+    return [{"kind": each.kind.value, "id": each.id} for each in resources]
 
 
 def _kept_generation(run: MigrationRun, backend: BootableBackend) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from operators.provision import wait_for_volumes
+from operators.gateways import SLOTS, Gateways
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepOperator
 from storage_backends.base import BootableBackend, Kind, Role, VolumeSpec
@@ -25,7 +25,6 @@ class DriverInjectOperator(StepOperator):
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         backend = run.backend()
         generation = run.latest_generation(backend)
-        gateway = run.gateway_instance(backend)
         snapshots = run.snapshots(backend, Role.REPLICA, generation)
         target = run.migration.target
         if not event:
@@ -37,11 +36,9 @@ class DriverInjectOperator(StepOperator):
             clones[disk.id] = backend.clone(snapshot, run.labels(Role.CLONE, disk.id, generation), spec)
         names = "/".join(clone.id for clone in clones.values())
         key = run.job_key(generation, f"prepare-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
-        with run.gateway(backend) as service:
-            if event.get("job") != key:
-                for clone in clones.values():
-                    backend.attach(clone.id, gateway.id)
-                wait_for_volumes(service, {clone.id for clone in clones.values()}, backend, gateway.id)
+        # The instance that prepares sees no more disks at once than a gateway has slots; the boot disk is the first.
+        seen = dict(list(clones.items())[:SLOTS])
+        with Gateways(run, backend).serving({disk: clone.id for disk, clone in seen.items()}) as service:
             status = self.job(
                 service,
                 key,
@@ -49,13 +46,13 @@ class DriverInjectOperator(StepOperator):
                     "kind": "prepare",
                     "migration": run.key,
                     "generation": generation,
-                    "disks": [{"disk": disk, "volume": clone.id} for disk, clone in clones.items()],
+                    "disks": [{"disk": disk, "volume": clone.id} for disk, clone in seen.items()],
                 },
                 event,
             )
         if status.state is not JobState.SUCCEEDED:
             return self.wait_for_gateway(run, key)
-        for clone in clones.values():
+        for clone in seen.values():
             backend.detach(clone.id)
         return {
             "generation": generation,

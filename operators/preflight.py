@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from operators.hooks import find_connection, shipped_of
 from operators.run import MigrationRun, offered_disks
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from storage_backends.errors import BackendError
@@ -25,7 +26,9 @@ class PreflightOperator(StepOperator):
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         sizes, findings = self._source(run)
-        findings += self._cloud(run)
+        if run.migration.route.lands:
+            findings += self._cloud(run)
+        findings += self._archives(run)
         if findings:
             listed = "\n".join(f"{number}. {finding}" for number, finding in enumerate(findings, 1))
             raise PreflightFailed(
@@ -37,6 +40,7 @@ class PreflightOperator(StepOperator):
             "disks": sizes,
             "volumes_gib": {disk.id: volume_gib(target, disk, sizes[disk.id]) for disk in run.disks},
             "source_bytes": sum(sizes.values()),
+            "image_strategy": _strategy(run) if run.migration.route.lands else None,
         }
 
     def _source(self, run: MigrationRun) -> tuple[dict[str, int], list[str]]:
@@ -47,7 +51,7 @@ class PreflightOperator(StepOperator):
                 agent.check_version()
                 offered = offered_disks(agent)
         except WaveliftError as error:
-            return {}, [f"Agent (connection {connection}): [{error.code}] {error.message} What to do: {error.remedy}"]
+            return {}, [_finding(f"Agent (connection {connection})", error)]
         findings = []
         sizes: dict[str, int] = {}
         for disk in run.disks:
@@ -89,4 +93,29 @@ class PreflightOperator(StepOperator):
             backend.check_access()
             return list(backend.check_target(run.instance_spec("", 0)))
         except (BackendError, WaveliftError) as error:
-            return [f"Cloud (connection {connection}): [{error.code}] {error.message} What to do: {error.remedy}"]
+            return [_finding(f"Cloud (connection {connection})", error)]
+
+    def _archives(self, run: MigrationRun) -> list[str]:
+        """Whether what the route goes through can be used."""
+        findings, manifest = [], run.manifest
+        if run.migration.route.uses_archive and manifest.archive is not None:
+            try:
+                run.archive().check_access()
+            except (BackendError, WaveliftError) as error:
+                findings.append(_finding(f"Archive (connection {manifest.archive.connection})", error))
+        if run.migration.route.seeded and manifest.offline is not None:
+            name = manifest.offline.connection
+            try:
+                shipped_of(find_connection(name), run.labels(), manifest.offline.write)
+            except (BackendError, WaveliftError) as error:
+                findings.append(_finding(f"Offline disks (connection {name})", error))
+        return findings
+
+
+def _finding(where: str, error: BackendError | WaveliftError) -> str:
+    return f"{where}: [{error.code}] {error.message} What to do: {error.remedy}"
+
+
+def _strategy(run: MigrationRun) -> str:
+    """How the instance will come about. Without a snapshot to try it with, provision finds out."""
+    return run.backend().image_strategy() or "found out by provision"

@@ -1,45 +1,64 @@
-"""The gateway, and a volume for each disk, attached to it."""
+"""A volume for each disk, attached to a gateway."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from operators.checks import tail
+from operators.carriers import StoredArchives
 from operators.run import MigrationRun, offered_disks
 from operators.step import Event, Outcome, StepFailed, StepOperator
-from storage_backends.base import BootableBackend, Kind, Role, State
-from wavelift.service.client import ServiceClient, ServiceUnreachable
+from storage_backends.base import BootableBackend, ImageStrategy, Kind, Role, StorageBackend
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_GATEWAY_SECONDS = 300.0
+    from operators.triggers import ResourceTrigger
 
 
 class ProvisionOperator(StepOperator):
-    """Gateway instance and replica volumes; found where they exist, made where they do not."""
+    """Replica volumes and gateway instance, or the archives that a route ends in; found, or else made."""
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
-        backend = run.backend()
-        _check_not_ended(run, backend)
+        home = run.home()
+        _check_not_ended(run, home)
         with run.agent() as agent:
             offered = offered_disks(agent)
         if gone := [disk.id for disk in run.disks if "size" not in offered.get(disk.id, {})]:
             raise StepFailed(
                 f"The agent cannot read {', '.join(gone)} any more.", "Start it with this disk, then clear this task."
             )
-        gateway = backend.ensure_gateway(run.labels(Role.GATEWAY), run.migration.target.vswitch)
-        volumes = {}
+        if not run.migration.route.lands:
+            return {"volumes": StoredArchives(run).volumes({disk.id: offered[disk.id]["size"] for disk in run.disks})}
+        backend, volumes = run.backend(), {}
         for disk in run.disks:
             spec = run.volume_spec(disk, int(offered[disk.id]["size"]))
-            volume = backend.create_volume(run.labels(Role.REPLICA, disk.id), spec)
-            backend.attach(volume.id, gateway.id)
-            volumes[disk.id] = volume.id
-            self.log.info("disk %s -> volume %s, %d GiB", disk.id, volume.id, spec.size_gib)
-        with run.gateway(backend) as service:
-            wait_for_volumes(service, set(volumes.values()), backend, gateway.id)
-        return {"gateway": gateway.id, "gateway_address": gateway.address, "volumes": volumes}
+            volumes[disk.id] = backend.create_volume(run.labels(Role.REPLICA, disk.id), spec)
+            self.log.info("disk %s -> volume %s, %d GiB", disk.id, volumes[disk.id].id, spec.size_gib)
+        with run.gateway(backend):
+            gateways = {disk: backend.gateway_of(volume.id) for disk, volume in volumes.items()}
+        if pending := self._probe(run, backend):
+            return pending
+        return {
+            "gateways": {gateway.id: gateway.address for gateway in gateways.values()},
+            "volumes": {disk: volume.id for disk, volume in volumes.items()},
+        }
+
+    def _probe(self, run: MigrationRun, backend: BootableBackend) -> ResourceTrigger | None:
+        """Where nobody knows yet what images the account may make, the snapshot of an empty volume tells."""
+        boot = run.disks[0].id
+        labels = run.labels(Role.CLONE, boot)
+        strategy = backend.image_strategy()
+        if strategy is None:
+            probe = backend.snapshot(run.volume(backend, boot).id, labels)
+            if pending := self.wait_for(run, [probe]):
+                return pending
+            strategy = backend.image_strategy()
+        for probe in backend.list(labels, Kind.SNAPSHOT):
+            backend.delete(probe)
+        self.log.info("image strategy: %s", strategy)
+        if strategy is ImageStrategy.DONOR and (reasons := backend.check_target(run.instance_spec("", 0))):
+            raise StepFailed(" ".join(reasons), "Correct the cloud connection, then clear this task.")
+        return None
 
 
 class RunEnded(StepFailed):
@@ -48,13 +67,7 @@ class RunEnded(StepFailed):
     default_code = "run_ended"
 
 
-class GatewayStopped(StepFailed):
-    """The gateway instance runs no more."""
-
-    default_code = "gateway_stopped"
-
-
-def _check_not_ended(run: MigrationRun, backend: BootableBackend) -> None:
+def _check_not_ended(run: MigrationRun, backend: StorageBackend) -> None:
     """A run whose volumes are gone while its results are kept has ended; new work beside them would mix the two."""
     left = backend.list(run.labels())
     replica = [each for each in left if each.kind is Kind.VOLUME and each.tag("role") == Role.REPLICA]
@@ -62,35 +75,3 @@ def _check_not_ended(run: MigrationRun, backend: BootableBackend) -> None:
     if results and not replica:
         kept = ", ".join(f"{each.kind.value} {each.id}" for each in results)
         raise RunEnded(f"The run {run.key} has ended and keeps {kept}.", "Trigger a new run.")
-
-
-def wait_for_volumes(gateway: ServiceClient, volumes: set[str], backend: BootableBackend, instance: str) -> None:
-    """Until the gateway answers and sees every volume. Raises ServiceUnreachable or StepFailed."""
-    deadline = time.monotonic() + _GATEWAY_SECONDS
-    while True:
-        try:
-            missing = volumes - {volume["id"] for volume in gateway.get("/v1/volumes")}
-            if not missing:
-                gateway.check_version()
-                return
-            if time.monotonic() > deadline:
-                unseen = ", ".join(sorted(missing))
-                raise StepFailed(
-                    f"The gateway at {gateway.base_url} does not see {unseen} after {_GATEWAY_SECONDS:.0f} s.",
-                    "Look at the instance in the cloud's console: are the volumes attached to it?",
-                )
-        except ServiceUnreachable:
-            _check_running(backend, instance)
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.5)
-
-
-def _check_running(backend: BootableBackend, gateway: str) -> None:
-    """Raises StepFailed with the last console lines when the gateway instance has stopped."""
-    now = backend.get(Kind.INSTANCE, gateway)
-    if now.state is State.STOPPED:
-        raise GatewayStopped(
-            f"The gateway instance {gateway} has stopped. Its last console lines:\n{tail(backend.console(gateway))}\n",
-            "Check gateway_image and gateway_command in the cloud connection.",
-        )

@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from operators.hooks import AgentHook, backend_of, find_connection
+from operators.gateways import Gateways, gateway_labels
+from operators.hooks import AgentHook, archive_of, backend_of, find_connection
 from storage_backends.base import (
     BootableBackend,
     InstanceSpec,
     Kind,
     Labels,
+    ReadableBackend,
     Resource,
     Role,
     State,
+    StorageBackend,
     VolumeSpec,
 )
 from storage_backends.errors import NotFound
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from operators.spread import JobService
+
 
 def run_name(dag_id: str, run_id: str) -> str:
     """A short name of a DAG run, fit for tags and file names."""
@@ -37,15 +42,19 @@ def run_name(dag_id: str, run_id: str) -> str:
 
 @dataclass(frozen=True)
 class MigrationRun:
-    """What every step works on. `run` is short, stable over retries, and different for every DAG run."""
+    """What every step works on. `run` is short, stable over retries, and different for every DAG run; `pool` is that of
+    the wave, which triggers its migrations under its own run id: they share gateways."""
 
     manifest: Manifest
     migration: Migration
     run: str
+    pool: str
 
     @classmethod
     def of(cls, manifest: Manifest, migration: Migration, context: Context) -> MigrationRun:
-        return cls(manifest, migration, run_name(context["dag"].dag_id, context["run_id"]))
+        run_id = context["run_id"]
+        pool = run_name(f"gateways of {manifest.wave}", run_id)
+        return cls(manifest, migration, run_name(context["dag"].dag_id, run_id), pool)
 
     @property
     def key(self) -> str:
@@ -73,13 +82,9 @@ class MigrationRun:
         with AgentHook(self.migration.source.agent).get_conn() as client:
             yield client
 
-    def committed_generation(self) -> int:
-        """What the next generation builds on. Raises ServiceError when the agent knows of none."""
-        return int(self.committed()["generation"])
-
     def committed(self) -> Mapping[str, Any]:
-        """The `generation` that is committed, and how many `doubted_bytes` the volumes are known not to hold of it.
-        Raises ServiceError when the agent knows of none."""
+        """The `generation` that is committed, its `disks` with their roots, and how many `doubted_bytes` the volumes
+        are known not to hold of it. Raises ServiceError when the agent knows of none."""
         with self.agent() as agent:
             known: Mapping[str, Any] = agent.get(f"/v1/migrations/{self.key}")
             return known
@@ -89,19 +94,26 @@ class MigrationRun:
         connection = find_connection(cloud.connection)
         return backend_of(connection, cloud.backend, cloud.region, cloud.zone)
 
+    def archive(self) -> ReadableBackend:
+        """What keeps the archives of a route that uses them. Raises BackendError naming a missing field."""
+        assert self.manifest.archive is not None, "the schema requires it for such a route"
+        return archive_of(find_connection(self.manifest.archive.connection))
+
+    def home(self) -> StorageBackend:
+        """Where the route ends."""
+        return self.backend() if self.migration.route.lands else self.archive()
+
+    def gateway_labels(self, number: int | None = None) -> Labels:
+        return gateway_labels(self.manifest, self.pool, number)
+
     @contextmanager
-    def gateway(self, backend: BootableBackend) -> Iterator[ServiceClient]:
-        url, labels = backend.gateway_url(self.gateway_instance(backend)), self.labels()
-        with ServiceClient(url, backend.gateway_token(labels), backend.gateway_fingerprint(labels)) as client:
-            yield client
+    def gateway(self, backend: BootableBackend) -> Iterator[JobService]:
+        """What runs jobs on the replica volumes. Raises NotFound when provision has not made them."""
+        volumes = {disk.id: self.volume(backend, disk.id).id for disk in self.disks}
+        with Gateways(self, backend).serving(volumes) as service:
+            yield service
 
-    def gateway_instance(self, backend: BootableBackend) -> Resource:
-        """The run's gateway. Raises NotFound when provision has not made one."""
-        for instance in backend.list(self.labels(Role.GATEWAY), Kind.INSTANCE):
-            return instance
-        raise NotFound(f"{self.key} has no gateway instance.", "Clear the task provision and run it again.")
-
-    def volume(self, backend: BootableBackend, disk: str) -> Resource:
+    def volume(self, backend: StorageBackend, disk: str) -> Resource:
         """The replica volume of a disk. Raises NotFound when provision has not made one."""
         for volume in backend.list(self.labels(Role.REPLICA, disk), Kind.VOLUME):
             return volume

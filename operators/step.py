@@ -18,10 +18,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseTrigger
 
 from operators.run import MigrationRun
+from operators.spread import JobService
 from operators.triggers import JobTrigger, ResourceTrigger, WaitTrigger
 from storage_backends.base import Kind, Resource, State
 from storage_backends.errors import BackendError, Denied, InvalidRequest, QuotaExceeded, Unavailable
-from wavelift.service.client import ServiceClient, ServiceError
+from wavelift.service.client import ServiceError
 from wavelift.service.errors import WaveliftError
 from wavelift.service.jobs import JobState, JobStatus
 
@@ -93,7 +94,7 @@ class StepOperator(BaseOperator):
                 self.defer(trigger=outcome, method_name="execute")
             seen = came
 
-    def job(self, service: ServiceClient, key: str, spec: Mapping[str, Any], event: Event) -> JobStatus:
+    def job(self, service: JobService, key: str, spec: Mapping[str, Any], event: Event) -> JobStatus:
         """The job of that key, submitted when it is not there, or when it failed in an earlier try.
 
         Raises the job's own error when it failed while this try waited for it. Submitting a job that runs gives it
@@ -109,11 +110,16 @@ class StepOperator(BaseOperator):
         return status
 
     def wait_for_agent(self, run: MigrationRun, key: str) -> JobTrigger:
-        return JobTrigger.on_agent(run.migration.source.agent, key)
+        """Back as well when a gateway that the agent sends to has died: entering the step once more replaces it."""
+        if not run.migration.route.lands:
+            return JobTrigger.on_agent(run.migration.source.agent, key)
+        return JobTrigger.on_agent(
+            run.migration.source.agent, key, run.manifest.cloud.model_dump(), run.labels(), run.gateway_labels()
+        )
 
     def wait_for_gateway(self, run: MigrationRun, key: str) -> JobTrigger:
         cloud = run.manifest.cloud
-        return JobTrigger.on_gateway(cloud.model_dump(), run.labels(), key)
+        return JobTrigger.on_gateway(cloud.model_dump(), run.labels(), run.gateway_labels(), key)
 
     def wait_for(self, run: MigrationRun, resources: list[Resource]) -> ResourceTrigger | None:
         """A trigger for those that are still pending, None when all are ready. Raises StepFailed for failed ones."""

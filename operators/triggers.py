@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -19,9 +20,11 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from operators.checks import CheckOutcome, evaluate
+from operators.gateway_watch import GatewayWatch
 from operators.hooks import agent_address, backend_of
-from storage_backends.base import BootableBackend, Kind, Labels, Role, State
-from storage_backends.errors import BackendError, NotFound
+from operators.spread import merged
+from storage_backends.base import BootableBackend, Kind, Labels, State
+from storage_backends.errors import BackendError
 from wavelift.manifest.schema import Check
 from wavelift.service.client import AsyncServiceClient, ServiceError, ServiceUnreachable
 from wavelift.service.errors import WaveliftError
@@ -30,8 +33,8 @@ from wavelift.service.jobs import JobStatus
 JOB_POLL_SECONDS = 1.0
 # A host that reboots or a link that is down must not end a copy of days; after this the task itself reports it.
 UNREACHABLE_SECONDS = 3600.0
-# The agent's credential lives six hours; submitting the job again replaces it.
-RENEW_SECONDS = 3 * 3600.0
+# Credentials for buckets live an hour, those for gateways six; submitting the job again replaces them.
+RENEW_SECONDS = 30 * 60.0
 PROGRESS_KEY = "progress"
 
 
@@ -59,7 +62,10 @@ class WaitTrigger(BaseTrigger):
 
 
 class JobTrigger(WaitTrigger):
-    """Waits for a job of an agent or gateway to end, and publishes its progress as the XCom `progress`."""
+    """Waits for a job of an agent or of a run's gateways to end, and publishes its progress as the XCom `progress`.
+
+    Where it is told of gateways, it looks at their instances now and then, and comes back when one has died.
+    """
 
     def __init__(
         self,
@@ -67,39 +73,62 @@ class JobTrigger(WaitTrigger):
         agent: str | None = None,
         cloud: dict[str, Any] | None = None,
         labels: dict[str, Any] | None = None,
+        gateways: dict[str, Any] | None = None,
     ) -> None:
+        """`labels` are the run's, `gateways` those of the gateways that it shares."""
         super().__init__()
         self.job = job
         self.agent = agent
         self.cloud = cloud
         self.labels = labels
+        self.gateways = gateways
 
     @classmethod
-    def on_agent(cls, connection: str, job: str) -> JobTrigger:
-        return cls(job, agent=connection)
+    def on_agent(
+        cls,
+        connection: str,
+        job: str,
+        cloud: dict[str, Any] | None = None,
+        labels: Labels | None = None,
+        gateways: Labels | None = None,
+    ) -> JobTrigger:
+        return cls(
+            job,
+            agent=connection,
+            cloud=cloud,
+            labels=None if labels is None else asdict(labels),
+            gateways=None if gateways is None else asdict(gateways),
+        )
 
     @classmethod
-    def on_gateway(cls, cloud: dict[str, Any], labels: Labels, job: str) -> JobTrigger:
-        return cls(job, cloud=cloud, labels=asdict(labels))
+    def on_gateway(cls, cloud: dict[str, Any], labels: Labels, gateways: Labels, job: str) -> JobTrigger:
+        return cls(job, cloud=cloud, labels=asdict(labels), gateways=asdict(gateways))
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
             "operators.triggers.JobTrigger",
-            {"job": self.job, "agent": self.agent, "cloud": self.cloud, "labels": self.labels},
+            {
+                "job": self.job,
+                "agent": self.agent,
+                "cloud": self.cloud,
+                "labels": self.labels,
+                "gateways": self.gateways,
+            },
         )
 
     async def wait(self) -> dict[str, Any]:
         begun = last_answer = time.monotonic()
-        try:
-            connected = await self._client()
-        except (BackendError, WaveliftError, AirflowNotFoundException) as error:
-            # The step looks for itself and reports what is wrong, with the task's own retries.
-            self.log.warning("%s", error)
-            return {"job": self.job}
-        async with connected as client:
+        async with AsyncExitStack() as stack:
+            try:
+                watch = await self._watch()
+                clients = [await stack.enter_async_context(client) for client in await self._clients(watch)]
+            except (BackendError, WaveliftError, AirflowNotFoundException) as error:
+                # The step looks for itself and reports what is wrong, with the task's own retries.
+                self.log.warning("%s", error)
+                return {"job": self.job}
             while True:
                 try:
-                    status = await client.job(self.job)
+                    status = await self._status(clients)
                 except ServiceUnreachable as error:
                     self.log.warning("%s", error)
                     if time.monotonic() - last_answer > UNREACHABLE_SECONDS:
@@ -115,24 +144,48 @@ class JobTrigger(WaitTrigger):
                         return {"job": self.job}
                     if last_answer - begun > RENEW_SECONDS:
                         return {"job": self.job, "submit": True}
+                if watch is not None and await watch.found_dead():
+                    return {"job": self.job, "submit": True}
                 await asyncio.sleep(JOB_POLL_SECONDS)
 
     async def on_kill(self) -> None:
         """The task was failed, cleared or its run deleted by a person: the job must not go on writing."""
-        async with await self._client() as client:
-            await client.cancel(self.job)
+        async with AsyncExitStack() as stack:
+            for client in await self._clients(await self._watch()):
+                await stack.enter_async_context(client)
+                try:
+                    await client.cancel(self.job)
+                except ServiceError as error:
+                    # Of several gateways, one may have no part of it.
+                    if error.http_status != 404:
+                        raise
 
-    async def _client(self) -> AsyncServiceClient:
+    async def _watch(self) -> GatewayWatch | None:
+        if self.cloud is None or self.labels is None or self.gateways is None:
+            return None
+        return await GatewayWatch.begin(await _backend(self.cloud), Labels(**self.gateways), Labels(**self.labels))
+
+    async def _clients(self, watch: GatewayWatch | None) -> list[AsyncServiceClient]:
         if self.agent is not None:
-            return AsyncServiceClient(*agent_address(await BaseHook.aget_connection(self.agent)))
-        if self.cloud is None or self.labels is None:
-            raise ValueError("a JobTrigger waits on an agent or on a gateway, and was told of neither")
-        backend, labels = await _backend(self.cloud), Labels(**self.labels)
-        gateways = await asyncio.to_thread(backend.list, _gateway_labels(labels), Kind.INSTANCE)
-        if not gateways:
-            raise NotFound(f"Run {labels.run} has no gateway instance.", "Clear the task provision and run it again.")
-        url, token = backend.gateway_url(gateways[0]), backend.gateway_token(labels)
-        return AsyncServiceClient(url, token, backend.gateway_fingerprint(labels))
+            return [AsyncServiceClient(*agent_address(await BaseHook.aget_connection(self.agent)))]
+        if watch is None:
+            raise ValueError("a JobTrigger waits on an agent or on gateways, and was told of neither")
+        return watch.clients()
+
+    async def _status(self, clients: Sequence[AsyncServiceClient]) -> JobStatus:
+        """Of those that know the job. Raises the error of the last one when none does."""
+        parts: list[JobStatus] = []
+        unknown: ServiceError | None = None
+        for client in clients:
+            try:
+                parts.append(await client.job(self.job))
+            except ServiceError as error:
+                if error.http_status != 404:
+                    raise
+                unknown = error
+        if not parts and unknown is not None:
+            raise unknown
+        return merged(parts)
 
     def _publish(self, status: JobStatus) -> None:
         """For the UI, the REST API and the terminal: where the job stands now."""
@@ -148,10 +201,6 @@ class JobTrigger(WaitTrigger):
             run_id=task.run_id,
             map_index=task.map_index if task.map_index is not None else -1,
         )
-
-
-def _gateway_labels(labels: Labels) -> Labels:
-    return Labels(labels.wave, labels.migration, labels.run, Role.GATEWAY)
 
 
 class ResourceTrigger(WaitTrigger):

@@ -10,12 +10,22 @@ from collections.abc import Sequence
 from alibabacloud_credentials.client import Client as CredentialsClient
 
 from storage_backends.alibaba_credentials import AssumedRole, provider_of
+from storage_backends.alibaba_donors import Donors
 from storage_backends.alibaba_gateways import Gateways
 from storage_backends.alibaba_images import Images
 from storage_backends.alibaba_inventory import Inventory
 from storage_backends.alibaba_offer import Offer
 from storage_backends.alibaba_volumes import Volumes
-from storage_backends.base import Capabilities, InstanceSpec, Kind, Labels, Resource, VolumeSpec
+from storage_backends.base import (
+    Capabilities,
+    GatewayAccess,
+    ImageStrategy,
+    InstanceSpec,
+    Kind,
+    Labels,
+    Resource,
+    VolumeSpec,
+)
 from storage_backends.ecs import EcsApi
 from storage_backends.errors import NotFound
 from storage_backends.settings import AlibabaSettings
@@ -35,7 +45,8 @@ class AlibabaBackend:
         self._offer = Offer(settings, api, self._inventory)
         self._volumes = Volumes(settings, api, self._inventory)
         self._images = Images(settings, api, self._inventory)
-        self._gateways = Gateways(settings.gateway, self._images, self._inventory)
+        self._donors = Donors(settings, api, self._inventory)
+        self._gateways = Gateways(settings, api, self._images, self._inventory)
 
     def capabilities(self) -> Capabilities:
         return Capabilities(bootable=True, poll_seconds=self._poll_seconds)
@@ -44,7 +55,7 @@ class AlibabaBackend:
         self._offer.check_access()
 
     def check_target(self, spec: InstanceSpec, volumes: Sequence[VolumeSpec] = ()) -> list[str]:
-        return self._offer.check_target(spec, volumes)
+        return self._offer.check_target(spec, volumes) + self._donors.check()
 
     def create_volume(self, labels: Labels, spec: VolumeSpec) -> Resource:
         return self._volumes.create_volume(labels, spec)
@@ -61,8 +72,8 @@ class AlibabaBackend:
     def resize(self, volume_id: str, size_gib: int) -> Resource:
         return self._volumes.resize(volume_id, size_gib)
 
-    def attach(self, volume_id: str, instance_id: str) -> None:
-        self._volumes.attach(volume_id, instance_id)
+    def attach(self, volume_id: str, instance_id: str, *, bootable: bool = False) -> None:
+        self._volumes.attach(volume_id, instance_id, bootable=bootable)
 
     def detach(self, volume_id: str) -> None:
         self._volumes.detach(volume_id)
@@ -79,26 +90,53 @@ class AlibabaBackend:
     def screenshot(self, instance_id: str) -> bytes:
         return self._images.screenshot(instance_id)
 
-    def ensure_gateway(self, labels: Labels, vswitch: str) -> Resource:
-        return self._gateways.ensure(labels, vswitch)
+    def image_strategy(self) -> ImageStrategy | None:
+        return self._donors.strategy()
 
-    def gateway_url(self, gateway: Resource) -> str:
-        return self._gateways.url(gateway)
+    def create_donor(self, labels: Labels, spec: InstanceSpec) -> Resource:
+        return self._donors.create(labels, spec)
 
-    def gateway_fingerprint(self, labels: Labels) -> str:
-        return self._gateways.fingerprint(labels)
+    def donor_disk(self, donor: Resource, labels: Labels) -> Resource:
+        return self._donors.disk(donor, labels)
 
-    def gateway_token(self, labels: Labels) -> str:
-        return self._gateways.token(labels)
+    def disks_of(self, instance_id: str) -> list[Resource]:
+        return self._donors.disks_of(instance_id)
+
+    def give(self, volume_id: str) -> None:
+        self._donors.give(volume_id)
+
+    def mark(self, resource: Resource, name: str, value: str) -> None:
+        self._donors.mark(resource, name, value)
+
+    def start_instance(self, instance_id: str) -> None:
+        self._donors.start(instance_id)
+
+    def ensure_gateway(self, labels: Labels, vswitch: str, disks: int = 16) -> Resource:
+        return self._gateways.ensure(labels, vswitch, disks)
+
+    def use_gateway(self, labels: Labels, vswitch: str, disks: int, user: Labels) -> Resource:
+        return self._gateways.use(labels, vswitch, disks, user)
+
+    def leave_gateway(self, gateway: Resource, user: Labels) -> bool:
+        return self._gateways.leave(gateway, user)
+
+    def remove_gateway(self, gateway: Resource) -> None:
+        self._gateways.remove(gateway)
+
+    def gateways_used(self, labels: Labels, user: Labels) -> list[Resource]:
+        return self._gateways.used_by(labels, user)
+
+    def gateway_of(self, volume_id: str) -> Resource:
+        return self._gateways.of(volume_id)
+
+    def gateway_access(self, gateway: Resource, labels: Labels) -> GatewayAccess:
+        return self._gateways.access(gateway, labels)
 
     def sink(self, volume_id: str, labels: Labels, generation: int) -> SinkDescriptor:
         return self._gateways.sink(volume_id, labels, generation)
 
     def get(self, kind: Kind, resource_id: str) -> Resource:
         return self._inventory.get(kind, resource_id)
-
-    def list(self, labels: Labels, kind: Kind | None = None) -> list[Resource]:
-        return self._inventory.list(labels, kind)
 
     def delete(self, resource: Resource) -> None:
         delete = {
@@ -111,3 +149,6 @@ class AlibabaBackend:
             delete(resource.id)
         except NotFound:
             return
+
+    def list(self, labels: Labels, kind: Kind | None = None) -> list[Resource]:
+        return self._inventory.list(labels, kind)

@@ -39,7 +39,7 @@ class Offer:
         """Every reason why the instance, its volumes or a gateway could not be had, and what could be instead."""
         return [
             *self._network(spec),
-            *self._instance_types(dict.fromkeys((spec.instance_type, self._settings.gateway.instance_type))),
+            *self._instance_types(dict.fromkeys((spec.instance_type, *self._settings.gateway.instance_types))),
             *self._disks(spec, volumes),
             *self._gateway_image(),
         ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from alibabacloud_ecs20140526 import models
 
+from storage_backends.alibaba_donors import bootable_password
 from storage_backends.alibaba_inventory import Inventory, client_token, tagged
 from storage_backends.base import Kind, Labels, Resource, State, VolumeSpec
 from storage_backends.ecs import EcsApi
@@ -58,7 +59,8 @@ class Volumes:
 
         return self._inventory.once(Kind.SNAPSHOT, labels, create)
 
-    def attach(self, volume_id: str, instance_id: str) -> None:
+    def attach(self, volume_id: str, instance_id: str, *, bootable: bool = False) -> None:
+        """`bootable`: a system disk goes back to the instance it came with, and will be deleted with it."""
         volume = self._inventory.settled(self._inventory.get(Kind.VOLUME, volume_id))
         if volume.attached_to == instance_id and volume.status == "In_use":
             return
@@ -67,7 +69,13 @@ class Volumes:
                 f"Volume {volume_id} is attached to {volume.attached_to}, not to {instance_id}.",
                 "Detach it in the cloud's console, or let cleanup of the other run finish.",
             )
-        request = models.AttachDiskRequest(disk_id=volume_id, instance_id=instance_id, delete_with_instance=False)
+        request = models.AttachDiskRequest(
+            disk_id=volume_id,
+            instance_id=instance_id,
+            bootable=bootable or None,
+            password=bootable_password() if bootable else None,
+            delete_with_instance=bootable,
+        )
         try:
             self._api.call("attach_disk", request)
         except Conflict:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from storage_backends.base import ImageStrategy
 from storage_backends.errors import InvalidRequest
 from storage_backends.fields import Fields
 from storage_backends.gateway_boot import check_command
@@ -66,14 +67,23 @@ class Access:
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """How gateway instances are made. `command` starts the service on the instance; `secret` signs its tokens."""
+    """How gateway instances are made, of the first of the types that is large enough. `command` starts the service on
+    the instance; `secret` signs its tokens."""
 
     image: str
-    instance_type: str
+    instance_types: tuple[str, ...]
     security_group: str
     secret: str
     command: str = "wavelift"
     port: int = 8443
+
+
+def _strategy(fields: Fields) -> ImageStrategy | None:
+    """None: what the account may do is found out."""
+    given = fields.text("image_strategy")
+    if given and given not in set(ImageStrategy):
+        raise fields.wrong("image_strategy", given, f"none of: {', '.join(ImageStrategy)}")
+    return ImageStrategy(given) if given else None
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,8 @@ class AlibabaSettings:
     gateway: GatewaySettings
     endpoint: str
     poll_seconds: float = 10.0
+    donor_image: str = ""
+    image_strategy: ImageStrategy | None = None
 
     @classmethod
     def from_connection(
@@ -113,9 +125,11 @@ class AlibabaSettings:
             zone=zone,
             endpoint=endpoint or f"ecs.{region}.aliyuncs.com",
             poll_seconds=fields.number("poll_seconds", float, 10.0),
+            donor_image=fields.text("donor_image"),
+            image_strategy=_strategy(fields),
             gateway=GatewaySettings(
                 image=needed("gateway_image"),
-                instance_type=needed("gateway_instance_type"),
+                instance_types=tuple(needed("gateway_instance_type").replace(",", " ").split()),
                 security_group=needed("gateway_security_group"),
                 secret=needed("gateway_secret"),
                 command=command,

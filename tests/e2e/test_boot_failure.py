@@ -55,7 +55,7 @@ def unprepared(stack: Stack, migrated: dict[str, Any], airflow_environment: None
     run = MigrationRun.of(MANIFEST, MANIFEST.migrations[0], context)  # type: ignore[arg-type]
     backend = run.backend()
     try:
-        gateway = backend.ensure_gateway(run.labels(Role.GATEWAY), "vsw-local-a")
+        gateway = backend.use_gateway(run.gateway_labels(1), "vsw-local-a", 4, run.labels())
         for disk in run.disks:
             kept = backend.get(Kind.SNAPSHOT, migrated["snapshots"][disk.id])
             spec = VolumeSpec(kept.size_gib, "cloud_essd", "PL0")

@@ -58,7 +58,7 @@ def made(service: Service, cloud: LocalCloud, context: Any, monkeypatch: pytest.
             time.sleep(0.05)
         return now
 
-    gateway = backend.ensure_gateway(run.labels(Role.GATEWAY), "vsw-local-a")
+    gateway = backend.use_gateway(run.gateway_labels(1), "vsw-local-a", 4, run.labels())
     things = {"gateway": gateway}
     for disk in ("system", "data"):
         volume = backend.create_volume(run.labels(Role.REPLICA, disk), small)

@@ -28,6 +28,7 @@ from wavelift.service.tls import FILE
 
 CLOUD = MANIFEST.cloud.model_dump()
 LABELS = Labels("demo", "web", "0123abcd")
+GATEWAYS = Labels("demo", "all", "4567cdef", Role.GATEWAY)
 
 
 def on_agent(context: Any = None) -> JobTrigger:
@@ -156,7 +157,8 @@ def test_it_fires_once_and_never_before_its_delay(service: Service, monkeypatch:
     "trigger",
     [
         JobTrigger.on_agent("wavelift_agent", KEY),
-        JobTrigger.on_gateway(CLOUD, Labels("demo", "web", "0123abcd", Role.GATEWAY, "data", 2), KEY),
+        JobTrigger.on_agent("wavelift_agent", KEY, CLOUD, LABELS, GATEWAYS),
+        JobTrigger.on_gateway(CLOUD, Labels("demo", "web", "0123abcd", Role.CLONE, "data", 2), GATEWAYS, KEY),
         ResourceTrigger(CLOUD, "snapshot", ["s-1", "s-2"]),
         BootTrigger(CLOUD, "i-1", "127.0.0.9", [{"console": "READY"}, {"tcp": 80}], 600.0),
     ],
@@ -176,9 +178,9 @@ def test_a_job_of_the_gateway_is_found_through_the_cloud(
     """Address by tags, and a token that the gateway of this run takes."""
     run = MigrationRun.of(MANIFEST, MANIFEST.migrations[0], context)
     backend = run.backend()
-    gateway = backend.ensure_gateway(run.labels(Role.GATEWAY), "vsw-local-a")
-    key = gateway_key(GATEWAY_SECRET, run.run)
-    pem, _ = gateway_identity(GATEWAY_SECRET, run.run)
+    gateway = backend.use_gateway(run.gateway_labels(1), "vsw-local-a", 4, run.labels())
+    key = gateway_key(GATEWAY_SECRET, run.pool)
+    pem, _ = gateway_identity(GATEWAY_SECRET, run.pool)
     file = tmp_path / FILE
     file.touch(mode=0o600)
     file.write_bytes(pem)
@@ -188,7 +190,7 @@ def test_a_job_of_the_gateway_is_found_through_the_cloud(
     try:
         service.runner.submit(KEY, SPEC)
         service.release.set()
-        trigger = JobTrigger.on_gateway(CLOUD, run.labels(), KEY)
+        trigger = JobTrigger.on_gateway(CLOUD, run.labels(), run.gateway_labels(), KEY)
         assert wait(trigger) == {"job": KEY}
         assert service.runner.get(KEY).state is JobState.SUCCEEDED
     finally:
@@ -197,7 +199,7 @@ def test_a_job_of_the_gateway_is_found_through_the_cloud(
 
 
 def test_without_a_gateway_the_step_has_to_look(cloud: LocalCloud) -> None:
-    assert wait(JobTrigger.on_gateway(CLOUD, LABELS, KEY)) == {"job": KEY}
+    assert wait(JobTrigger.on_gateway(CLOUD, LABELS, GATEWAYS, KEY)) == {"job": KEY}
 
 
 def test_without_a_cloud_the_step_has_to_look(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,14 +207,14 @@ def test_without_a_cloud_the_step_has_to_look(cloud: LocalCloud, monkeypatch: py
     connection = json.loads(os.environ["AIRFLOW_CONN_WAVELIFT_CLOUD"])
     connection["extra"]["endpoint"] = "127.0.0.1:1"
     monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_CLOUD", json.dumps(connection))
-    assert wait(JobTrigger.on_gateway(CLOUD, LABELS, KEY)) == {"job": KEY}
+    assert wait(JobTrigger.on_gateway(CLOUD, LABELS, GATEWAYS, KEY)) == {"job": KEY}
     assert wait(ResourceTrigger(CLOUD, "snapshot", ["s-1"])) == {"kind": "snapshot", "ids": ["s-1"]}
 
 
 def test_resources_are_watched_until_none_is_pending(cloud: LocalCloud, context: Any) -> None:
     run = MigrationRun.of(MANIFEST, MANIFEST.migrations[0], context)
     backend = run.backend()
-    gateway = backend.ensure_gateway(run.labels(Role.GATEWAY), "vsw-local-a")
+    gateway = backend.use_gateway(run.gateway_labels(1), "vsw-local-a", 4, run.labels())
     volume = backend.create_volume(run.labels(Role.REPLICA, "data"), VolumeSpec(1, "cloud_essd", "PL0"))
     backend.attach(volume.id, gateway.id)
     with cloud.cloud.engine.hold_clock():

@@ -14,7 +14,7 @@ from storage_backends.alibaba import AlibabaBackend
 from storage_backends.base import InstanceSpec, Labels, Resource, Role
 from storage_backends.errors import Conflict, Denied, InvalidRequest, NotFound, Unavailable
 from storage_backends.gateway_boot import gateway_identity, gateway_key, gateway_user_data
-from storage_backends.registry import open_backend
+from storage_backends.registry import UnknownBackend, open_backend
 from storage_backends.settings import AlibabaSettings
 from tests.localcloud.conftest import KEY, SECRET
 from tests.storage_backends.conftest import (
@@ -99,25 +99,30 @@ def test_a_vswitch_of_another_zone_is_a_reason(backend: AlibabaBackend) -> None:
     assert "vsw-local-b is in zone cn-local-b, the volumes will be in cn-local-a" in reason
 
 
-def test_a_sinks_token_opens_one_volume_of_one_run(world: World, backend: AlibabaBackend, run: Run) -> None:
+def test_a_sinks_token_opens_one_volume_of_one_run(backend: AlibabaBackend, gateway: Resource, run: Run) -> None:
     labels = run()
-    gateway = backend.ensure_gateway(run(Role.GATEWAY), "vsw-local-a")
-    sink = backend.sink("d-one", run(Role.REPLICA, "data"), 3)
-    assert (sink.kind, sink.volume, sink.generation) == ("gateway", "d-one", 3)
-    assert sink.url == backend.gateway_url(gateway) == f"https://{gateway.address}:8443"
-    assert sink.fingerprint == backend.gateway_fingerprint(labels) == gateway_identity(GATEWAY_SECRET, labels.run)[1]
+    volume = backend.create_volume(run(Role.REPLICA, "data"), SMALL).id
+    backend.attach(volume, gateway.id)
+    sink = backend.sink(volume, run(Role.REPLICA, "data"), 3)
+    assert (sink.kind, sink.volume, sink.generation) == ("gateway", volume, 3)
+    access = backend.gateway_access(gateway, labels)
+    assert sink.url == access.url == f"https://{gateway.address}:8443"
+    pool = gateway.tag("run")
+    assert sink.fingerprint == access.fingerprint == gateway_identity(GATEWAY_SECRET, pool)[1]
     assert sink.fingerprint != gateway_identity(GATEWAY_SECRET, "another")[1]
-    key = gateway_key(GATEWAY_SECRET, labels.run)
+    assert access.token not in repr(access)
+    key = gateway_key(GATEWAY_SECRET, pool)
     claims = tokens.verify(key, sink.token, scope="write")
     assert claims.migration == f"{labels.wave}-{labels.migration}-{labels.run}"
-    assert claims.volumes == {"d-one"} and time.time() < claims.expires < time.time() + 24 * 3600
+    assert claims.volumes == {volume} and time.time() < claims.expires < time.time() + 24 * 3600
     with pytest.raises(ForbiddenRequest):
         claims.require_volume("d-two")
     with pytest.raises(ForbiddenRequest):
         tokens.verify(key, sink.token, scope="control")
     with pytest.raises(UnauthorizedRequest):
         tokens.verify(gateway_key(GATEWAY_SECRET, "another"), sink.token)
-    assert tokens.verify(key, backend.gateway_token(labels)).scope == "control"
+    assert tokens.verify(key, access.token).scope == "control"
+    backend.detach(volume)
 
 
 def test_an_instance_of_the_gateway_learns_its_own_key_only(world: World, gateway: Resource) -> None:
@@ -163,6 +168,7 @@ FULL = {
 
 def test_settings_have_sane_defaults() -> None:
     made = settings(**FULL)
+    # Without an endpoint it is the region's own.
     assert (made.endpoint, made.access.protocol, made.poll_seconds) == ("ecs.r.aliyuncs.com", "https", 10.0)
     assert (made.gateway.command, made.gateway.port) == ("wavelift", 8443)
 
@@ -185,7 +191,7 @@ def test_a_field_that_is_no_number_is_named(field: str, value: Any) -> None:
 
 
 def test_another_backend_is_no_backend(world: World) -> None:
-    with pytest.raises(KeyError, match="there is: alibaba"):
+    with pytest.raises(UnknownBackend, match="installed are: alibaba, "):
         open_backend("aws", connection_id="c", login="", password="", extra={}, region="", zone="")
 
 
