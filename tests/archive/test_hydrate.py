@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from wavelift.archive.hydrate_journal import Subject, Work
 from wavelift.archive.layout import Generation
 from wavelift.blocks.compare import SizesDiffer, Tables
 from wavelift.blocks.digest import BLOCK, SEGMENT
-from wavelift.stores.base import Denied
+from wavelift.stores.base import Denied, Unavailable
+from wavelift.stores.disk_label import DiskMissing
 from wavelift.stores.memory import MemoryStore
 
 # Two segments, the last block a sector; blocks on both sides of the border.
@@ -101,7 +105,7 @@ def build(archive: Archive, history: History) -> None:
         made = add(archive, number, SIZE, blocks(content), list(map(blocks, packs)), base=made, leftovers=leftovers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories(), st.booleans(), st.sampled_from([1, 4]), st.data())
 def test_any_generation_comes_onto_any_base_byte_for_byte(
     history: History, sealed: bool, workers: int, data: st.DataObject
@@ -124,7 +128,7 @@ def test_any_generation_comes_onto_any_base_byte_for_byte(
     assert workers > 1 or len(target.written) == len(set(target.written))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(histories(), st.integers(0, 4))
 def test_what_was_stopped_goes_on_and_fetches_no_pack_twice(history: History, refuse_after: int) -> None:
     store = CountingStore()
@@ -206,6 +210,63 @@ def test_a_check_that_raises_ends_it_and_nothing_is_written_any_more(
     assert seen > 0
     fill(archive, 2, tmp_path / "work", target, zeroed=True)
     assert target.blocks == content
+
+
+def test_a_store_that_does_not_answer_holds_up_nobody_who_wants_it_to_end(
+    small: tuple[Archive, CountingStore, list[Blocks]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, store, (_, content) = small
+    answer, asked, get = threading.Event(), threading.Event(), store.get
+
+    def late(key: str, start: int = 0, length: int | None = None) -> bytes:
+        if key.endswith(".pack"):
+            asked.set()
+            answer.wait()
+        return get(key, start, length)
+
+    def check() -> None:
+        if asked.is_set():
+            raise Stop
+
+    monkeypatch.setattr(store, "get", late)
+    target = MemoryTarget()
+    with pytest.raises(Stop):
+        fill(archive, 2, tmp_path / "work", target, zeroed=True, check=check)
+    monkeypatch.undo()
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith("crew")]
+    answer.set()
+    for thread in workers:
+        thread.join()
+    # What comes afterwards is not written.
+    assert len(workers) == 4 and target.written == []
+    fill(archive, 2, tmp_path / "work", target, zeroed=True)
+    assert target.blocks == content
+
+
+def test_a_bad_spot_of_a_disk_costs_its_pack_and_a_store_that_is_gone_ends_it(
+    small: tuple[Archive, CountingStore, list[Blocks]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, store, _ = small
+    rows, get = archive.packs(archive.load(1)), store.get
+    bad: set[str] = {rows.key(rows[2])}
+    number = errno.EIO
+
+    def broken(key: str, start: int = 0, length: int | None = None) -> bytes:
+        if key in bad and number == 0:
+            raise DiskMissing(f"There is no {key}", ["WL-02"])
+        if key in bad:
+            raise Unavailable("It cannot be read.", "Look at the disk.") from OSError(number, os.strerror(number))
+        return get(key, start, length)
+
+    monkeypatch.setattr(store, "get", broken)
+    done = fill(archive, 1, tmp_path / "work", MemoryTarget(), zeroed=True)
+    assert (done.damaged, done.missing) == (sorted(bad), [(rows[2].start, rows[2].end)])
+    number = 0
+    done = fill(archive, 1, tmp_path / "elsewhere", MemoryTarget(), zeroed=True)
+    assert done.damaged == [f"{rows.key(rows[2])} on WL-02"] and done.missing == [(rows[2].start, rows[2].end)]
+    number = errno.ENOENT
+    with pytest.raises(Unavailable):
+        fill(archive, 1, tmp_path / "again", MemoryTarget(), zeroed=True)
 
 
 def test_the_journal_of_another_subject_is_void(

@@ -269,7 +269,7 @@ def test_it_waits_for_what_is_still_on_its_way(gateway: Gateway, tmp_path: Path)
     assert path.read_bytes() == bytes_of(blocks)
 
 
-@pytest.mark.parametrize("kind", ["throttle", "corrupt-body", "truncated-body", "reset", "drop-reply", "unavailable"])
+@pytest.mark.parametrize("kind", ["throttle", "corrupt-body", "truncated-body", "reset", "drop-reply"])
 def test_a_bad_day_of_the_store_costs_time_and_nothing_else(
     gateway: Gateway, bucket: Bucket, whole: tuple[Archive, Generation, Blocks], fault: Callable[..., None], kind: str
 ) -> None:

@@ -59,7 +59,7 @@ class AccessLost(StoreError):
 class Hydrated:
     """`packs` are those of the generations that were looked at; `packs_read` of them were read to their end by this
     attempt and the former ones, which fetched `wire_bytes`. `missing` are the (start, end), in bytes, that no sound
-    pack held, and `damaged` the keys of the packs that are missing or damaged."""
+    pack held, and `damaged` the keys of the packs that are missing or damaged, with the disk that is not here."""
 
     packs: int
     packs_read: int
@@ -180,7 +180,8 @@ class _Bringing:
         except StoreError as error:
             if not _is_lost(error):
                 raise
-            self._lost(found.key, error.message)
+            where = f" on {', '.join(error.labels)}" if isinstance(error, DiskMissing) else ""
+            self._lost(found.key + where, error.message)
             return
         self._work.fetched(found.row.size)
         with self._crew.writing():

@@ -51,7 +51,10 @@ class Crew:
     def each(self, items: Iterator[T], worker: Callable[[], Callable[[T], None]]) -> None:
         """Give every item to one of the workers, which are made in their threads. Raises the first error of any, or
         what `check` raised; then workers may be waiting for a store still, but none writes, now or later."""
-        threads = [threading.Thread(target=self._work, args=(items, worker), daemon=True) for _ in range(self._count)]
+        threads = [
+            threading.Thread(target=self._work, args=(items, worker), name=f"crew-{number}", daemon=True)
+            for number in range(self._count)
+        ]
         for thread in threads:
             thread.start()
         try:
