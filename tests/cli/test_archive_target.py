@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import MIB, Shell, noise, same, write
+from tests.stores.conftest import bucket, cloud  # noqa: F401  fixtures
 from wavelift.archive.archive import Archive
+from wavelift.archive.keys import derived, read_master
+from wavelift.archive.opening import parse_place
+from wavelift.stores.bucket import Bucket
 from wavelift.stores.directory import DirectoryStore
 
 SIZE = 12 * MIB + 512
@@ -77,3 +82,69 @@ def test_what_is_refused_leaves_all_as_it_was(shell: Shell, disk: Path) -> None:
     assert shell.run("copy", "--verify", "sample", "disk.raw", "folder:kept").returncode == 2
     assert shell.run("copy", "kept/archive.json", "folder:kept").returncode == 2
     assert sorted((shell.folder / "kept").rglob("*")) == before
+
+
+@pytest.fixture
+def key(shell: Shell) -> Path:
+    path = shell.folder / "archive.key"
+    path.write_text("5a" * 32 + "\n")
+    return path
+
+
+@pytest.fixture
+def place(
+    request: pytest.FixtureRequest,
+    shell: Shell,
+    bucket: Bucket,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """A place that leaves this machine, empty."""
+    if request.param == "offline":
+        for name in ("one", "two"):
+            (shell.folder / name).mkdir()
+        return "offline:one,two"
+    names = ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_REGION", "OSS_ENDPOINT")
+    if request.param == "s3":
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL")
+    values = (bucket.access_key_id, bucket.access_key_secret, bucket.region, bucket.endpoint)
+    for name, value in zip(names, values, strict=True):
+        monkeypatch.setenv(name, value)
+    return f"{request.param}://{bucket.bucket}/{bucket.prefix}"
+
+
+@pytest.mark.parametrize("place", ["oss", "s3", "offline"], indirect=True)
+def test_generations_go_to_other_places_sealed(shell: Shell, disk: Path, key: Path, place: str) -> None:
+    for asked in ([], ["--key-file", "none"]):
+        assert shell.json("copy", *asked, "disk.raw", place, status=2)["code"] in ("target_refused", "bad_key")
+    sealed = ["--key-file", key]
+    shell.json("copy", *sealed, "--state", "s", "--verify", "full", "disk.raw", place)
+    before = disk.read_bytes()
+    write(disk, {5 * MIB: noise(70_000, 3)})
+    second = shell.json("copy", *sealed, "--since", "s", "--verify", "full", "disk.raw", place)
+    assert 70_000 < second["sent_bytes"] < 4 * 65536
+    assert shell.json("verify", *sealed, "disk.raw", place)["same"]
+    shell.json("copy", *sealed, place, "newest.raw")
+    assert same(disk, shell.folder / "newest.raw")
+    with contextlib.chdir(shell.folder):
+        first = parse_place(place).open(derived(read_master(key))).generations()[0]
+    shell.json("copy", *sealed, f"{place}@{first}", "oldest.raw")
+    assert (shell.folder / "oldest.raw").read_bytes() == before
+    assert shell.json("copy", place, "no.raw", status=2)["code"] == "archive_key_missing"
+    # From one archive to another, in a folder that is plain unless a key is given.
+    shell.json("copy", *sealed, "--plain", place, "folder:kept")
+    assert shell.json("map", "folder:kept")["root"] == second["root"]
+    assert shell.json("copy", "disk.raw", f"{place}@7", status=2)["code"] == "target_refused"
+
+
+def test_a_killed_copy_goes_on_at_once(shell: Shell, disk: Path, key: Path) -> None:
+    """The lease of a process that has ended holds nobody up."""
+    command = ("copy", "--state", "s", "--key-file", key, "--limit", "2M", "disk.raw", "folder:kept")
+    child = shell.start(*command)
+    while child.poll() is None and not list((shell.folder / "kept").glob("packs/*/*.pack")):
+        time.sleep(0.01)
+    refused = shell.run("copy", "--key-file", key, "disk.raw", "folder:kept")
+    child.kill()
+    child.communicate()
+    assert refused.returncode == 2 and "under way" in refused.stderr
+    done = shell.json("copy", "--state", "s", "--key-file", key, "--verify", "full", "disk.raw", "folder:kept")
+    assert done["verified"] == "full" and not list((shell.folder / "kept/locks").glob("copy-*"))[1:]

@@ -11,6 +11,8 @@ import pytest
 
 from tests.localcloud.conftest import KEY, REGION, SECRET
 from tests.stores.disks import AS_ROOT, disk
+from wavelift.archive.sealed import SealedStore
+from wavelift.blocks.crypto import KeyEncryptionKey
 from wavelift.localcloud.server import LocalCloud, Options
 from wavelift.stores.base import Store
 from wavelift.stores.bucket import Bucket
@@ -18,6 +20,7 @@ from wavelift.stores.directory import DirectoryStore
 from wavelift.stores.memory import MemoryStore
 from wavelift.stores.offline import OfflineStore
 from wavelift.stores.oss import OssStore
+from wavelift.stores.prefixed import PrefixedStore
 from wavelift.stores.s3 import S3Store
 
 NUMBERS = itertools.count()
@@ -48,6 +51,8 @@ KINDS: dict[str, Callable[[Path, Bucket], Store]] = {
     "memory": lambda _folder, _bucket: MemoryStore(),
     "directory": lambda folder, _bucket: DirectoryStore(folder),
     "offline": lambda folder, _bucket: OfflineStore.create(made(folder / "first", folder / "second")),
+    "prefixed": lambda _folder, _bucket: PrefixedStore(MemoryStore(), "a/b"),
+    "sealed": lambda _folder, _bucket: SealedStore(MemoryStore(), KeyEncryptionKey(bytes(32))),
     "oss": lambda _folder, bucket: OssStore(bucket),
     "s3": lambda _folder, bucket: S3Store(bucket),
 }

@@ -33,6 +33,7 @@ from wavelift.stores.prefixed import PrefixedStore
 
 FOLDER, OFFLINE, OSS, S3 = "folder:", "offline:", "oss://", "s3://"
 SCHEMES = (FOLDER, OFFLINE, OSS, S3)
+_BUCKET = {OSS: re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"), S3: re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")}
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
 
 
@@ -44,23 +45,25 @@ class BadPlace(ArchiveError):
 
 def open_archive(descriptor: ArchiveDescriptor | Callable[[], ArchiveDescriptor], create: bool = False) -> Archive:
     """The archive of a descriptor; a callable is asked before each call to a bucket, so that renewed credentials are
-    used. With `create` it is made where there is none, with the descriptor's key as it is.
+    used. With `create` it is made where there is none, with the descriptor's key as it is, and with the end of its
+    prefix as its id.
 
     Raises `NoArchive`, `KeyMissing`, `NotSealed`, `ArchiveError`, `StoreError`, OSError.
     """
     ask = descriptor if callable(descriptor) else lambda: descriptor
-    return opened(store_of(ask, create), given(ask().key), create)
+    return opened(store_of(ask, create), given(ask().key), create, ask().prefix.rpartition("/")[2])
 
 
-def opened(store: Store, key: KeyOf | None, create: bool) -> Archive:
-    """As `Archive.open`, and made with `create` where there is none, by whoever of several comes first."""
+def opened(store: Store, key: KeyOf | None, create: bool, name: str = "") -> Archive:
+    """As `Archive.open`, and made with `create` where there is none, by whoever of several comes first; `name` becomes
+    its id."""
     try:
         return Archive.open(store, key)
     except NoArchive:
         if not create:
             raise
     with suppress(AlreadyThere):
-        return Archive.create(store, key=key)
+        return Archive.create(store, key=key, name=name or None)
     return Archive.open(store, key)
 
 
@@ -157,6 +160,8 @@ def parse_place(text: str, *, generation: bool = False) -> Place:
         raise BadPlace(
             f"{text!r} names nothing after {scheme}", f"Write {scheme}{'DIR' if scheme[-1] == ':' else 'B'}."
         )
+    if scheme in _BUCKET and not _BUCKET[scheme].fullmatch(where):
+        raise BadPlace(f"{where!r} cannot be a bucket's name.", "Use 3 to 63 small letters, digits and '-'.")
     if prefix and not _PREFIX.fullmatch(prefix):
         raise BadPlace(f"{prefix!r} cannot be a prefix of keys.", "Use letters, digits, '.', '_', '=', '-' and '/'.")
     return Place(scheme, where, prefix, number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from wavelift.stores.base import Entry, Store
+from wavelift.stores.base import AlreadyThere, Entry, NotThere, Store
 
 
 class PrefixedStore:
@@ -19,13 +19,22 @@ class PrefixedStore:
         return f"{self._store.name}/{self._before}".rstrip("/")
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, new: bool = False) -> None:
-        self._store.put(self._before + key, data, new=new)
+        try:
+            self._store.put(self._before + key, data, new=new)
+        except AlreadyThere as error:
+            raise AlreadyThere(error.store, key) from None
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        return self._store.get(self._before + key, start, length)
+        try:
+            return self._store.get(self._before + key, start, length)
+        except NotThere as error:
+            raise NotThere(error.store, key) from None
 
     def size(self, key: str) -> int:
-        return self._store.size(self._before + key)
+        try:
+            return self._store.size(self._before + key)
+        except NotThere as error:
+            raise NotThere(error.store, key) from None
 
     def list(self, prefix: str) -> Iterator[Entry]:
         for entry in self._store.list(self._before + prefix):
