@@ -23,7 +23,10 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
 # What does the same when it is done twice: reads, and what is refused or does nothing once it is done. The rest needs
 # a client token.
-_REPEATABLE = ("describe_", "get_", "attach_", "detach_", "delete_", "start_", "stop_", "modify_")
+_REPEATABLE = (
+    *("describe_", "get_", "attach_", "detach_", "delete_", "start_", "modify_", "tag_", "untag_"),
+    "allocate_public_ip_address",
+)
 
 
 class EcsApi:
@@ -43,7 +46,9 @@ class EcsApi:
         Without a client token in the request, what makes something is not repeated once it may have been carried out.
         """
         method: Callable[[Any], Any] = getattr(self._client, action)
-        again = action.startswith(_REPEATABLE) or bool(getattr(request, "client_token", None))
+        again = action.startswith(_REPEATABLE) or any(
+            getattr(request, name, None) for name in ("client_token", "dry_run")
+        )
 
         def once() -> dict[str, Any]:
             body: dict[str, Any] = method(request).body.to_map()

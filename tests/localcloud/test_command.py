@@ -37,6 +37,11 @@ def test_keys_repeat_and_secrets_may_hold_colons() -> None:
     assert parse("--access-key", "a:b:c", "--access-key", "d:e").access_key == [("a", "b:c"), ("d", "e")]
 
 
+def test_what_zones_lack_repeats() -> None:
+    withheld = parse("--withhold", "cn-local-a/cloud_essd", "--withhold", "cn-local-b/ecs.g7.large").withhold
+    assert withheld == [("cn-local-a", "cloud_essd"), ("cn-local-b", "ecs.g7.large")]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -45,6 +50,9 @@ def test_keys_repeat_and_secrets_may_hold_colons() -> None:
         ["--listen", "h:99999"],
         ["--access-key", "id-only"],
         ["--profile", "slow"],
+        ["--withhold", "cn-local-a"],
+        ["--withhold", "cn-local-z/cloud_essd"],
+        ["--withhold", "cn-local-a/cloud_essdd"],
     ],
 )
 def test_refused(arguments: list[str]) -> None:

@@ -40,11 +40,13 @@ class World:
     ecs: Ecs
     extra: dict[str, Any]
 
-    def backend(self, *, password: str = SECRET, region: str = REGION, zone: str = ZONE, **extra: Any) -> Any:
+    def backend(
+        self, *, login: str = KEY, password: str = SECRET, region: str = REGION, zone: str = ZONE, **extra: Any
+    ) -> Any:
         return open_backend(
             "alibaba",
             connection_id="wavelift_cloud",
-            login=KEY,
+            login=login,
             password=password,
             extra={**self.extra, **extra},
             region=region,

@@ -77,7 +77,7 @@ def test_what_a_killed_caller_has_made_is_found_although_it_is_not_listed_yet(
         ("RunInstances", Kind.INSTANCE, target, "run_instance", (target, HOST)),
     ]
     lag = order(faults, {"kind": "stale", "seconds": 1.0})
-    for action, kind, labels, name, arguments in orders:
+    for action, _, labels, name, arguments in orders:
         killed(action, name, *arguments)
         before = faults.counter(lag).injected
         made = getattr(backend, name)(*arguments)
