@@ -20,6 +20,7 @@ class StackSecrets:
     fernet_key: str
     agent_token: str
     gateway_secret: str
+    archive_secret: str
 
     @classmethod
     def make(cls) -> StackSecrets:
@@ -30,6 +31,7 @@ class StackSecrets:
             fernet_key=Fernet.generate_key().decode(),
             agent_token=secrets.token_urlsafe(32),
             gateway_secret=secrets.token_hex(32),
+            archive_secret=secrets.token_hex(32),
         )
 
     @classmethod

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import oss2
 from alibabacloud_ecs20140526 import models
 from alibabacloud_ecs20140526.client import Client
 from alibabacloud_tea_openapi.utils_models import Config
@@ -23,6 +24,7 @@ from demo.airflow_api import AirflowApi
 from demo.machine import build
 from demo.processes import StackError, Started, first_json_line, log_tail, start, stop
 from demo.secrets import StackSecrets
+from wavelift.localcloud.accounts import ACCOUNT
 from wavelift.localcloud.volume import Volume
 
 REPO = Path(__file__).resolve().parent.parent
@@ -30,6 +32,7 @@ HOME = REPO / ".wavelift"
 BUILD = HOME / "build"
 DEFAULT_STATE = HOME / "stack"
 SECURITY_GROUP = "wavelift-demo"
+BUCKET = "wavelift-demo"
 SERVED_PORT = 8080
 CLOUD = "cloud"  # the local cloud's state, in the stack's
 _AIRFLOW_PARTS = ("scheduler", "dag-processor", "triggerer")
@@ -44,6 +47,7 @@ class Stack:
     state: Path
     airflow_url: str
     cloud_endpoint: str
+    oss_endpoint: str
     agent_url: str
     agent_fingerprint: str
     processes: tuple[Started, ...]
@@ -120,15 +124,16 @@ def launch(state: Path = DEFAULT_STATE, *, say: Say = print, manifests: Path | N
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", disk, source / disk.name], check=True)
 
         say("starting the local cloud")
-        endpoint = _start_cloud(state, started)
+        endpoint, oss_endpoint = _start_cloud(state, started)
         _prepare_network(ecs_client(endpoint, access_key(state)))
+        _prepare_bucket(oss_endpoint, access_key(state))
         say("starting the agent beside the source's disks")
         agent, fingerprint = _start_agent(
             state, secrets, started, {"system": machine.system.name, "data": machine.data.name}
         )
         say("starting Airflow")
         url = _start_airflow(state, secrets, started, manifests or REPO / "manifests", _port(port))
-        stack = Stack(state, url, endpoint, agent, fingerprint, tuple(started))
+        stack = Stack(state, url, endpoint, oss_endpoint, agent, fingerprint, tuple(started))
         _set_connections(stack)
     except BaseException:
         _end(started, state)
@@ -170,7 +175,8 @@ def _file(state: Path) -> Path:
     return state / "stack.json"
 
 
-def _start_cloud(state: Path, started: list[Started]) -> str:
+def _start_cloud(state: Path, started: list[Started]) -> tuple[str, str]:
+    """Where it answers: ECS and STS, and OSS."""
     process = start(
         "localcloud",
         [
@@ -183,7 +189,8 @@ def _start_cloud(state: Path, started: list[Started]) -> str:
         state,
     )
     started.append(process)
-    return str(first_json_line(process)["endpoint"]).removeprefix("http://")
+    line = first_json_line(process)
+    return str(line["endpoint"]).removeprefix("http://"), str(line["oss_endpoint"]).removeprefix("http://")
 
 
 def _prepare_network(cloud: Client) -> None:
@@ -203,6 +210,12 @@ def _prepare_network(cloud: Client) -> None:
             source_cidr_ip="0.0.0.0/0",
         )
     )
+
+
+def _prepare_bucket(endpoint: str, key: tuple[str, str]) -> None:
+    """For the routes over OSS."""
+    auth = oss2.AuthV4(*key)
+    oss2.Bucket(auth, f"http://{endpoint}", BUCKET, region="cn-local", is_path_style=True).create_bucket()
 
 
 def _start_agent(state: Path, secrets: StackSecrets, started: list[Started], disks: dict[str, str]) -> tuple[str, str]:
@@ -299,6 +312,22 @@ def _set_connections(stack: Stack) -> None:
             "extra": json.dumps(cloud_extra(stack)),
         }
     )
+    api.set_connection(
+        {
+            "connection_id": "wavelift_oss",
+            "conn_type": "wavelift_oss",
+            "login": stack.access_key[0],
+            "password": stack.access_key[1],
+            "extra": json.dumps(oss_extra(stack)),
+        }
+    )
+    api.set_connection(
+        {
+            "connection_id": "wavelift_offline",
+            "conn_type": "wavelift_offline",
+            "extra": json.dumps({"master_secret": stack.secrets.archive_secret}),
+        }
+    )
 
 
 def agent_connection(stack: Stack) -> dict[str, object]:
@@ -326,6 +355,19 @@ def cloud_extra(stack: Stack) -> dict[str, object]:
         "gateway_security_group": "sg-local-default",
         "gateway_secret": stack.secrets.gateway_secret,
         "gateway_command": f"env LIBGUESTFS_CACHEDIR={BUILD} {_wavelift()[0]}",
+    }
+
+
+def oss_extra(stack: Stack) -> dict[str, object]:
+    """The extra fields of the connection to the bucket. Agent and gateway get keys of the role, for an archive each."""
+    return {
+        "region": "cn-local",
+        "endpoint": f"http://{stack.oss_endpoint}",
+        "bucket": BUCKET,
+        "prefix": "waves",
+        "role_arn": f"acs:ram::{ACCOUNT}:role/archives",
+        "sts_endpoint": f"http://{stack.cloud_endpoint}",
+        "master_secret": stack.secrets.archive_secret,
     }
 
 

@@ -25,20 +25,20 @@ from operators.provision import ProvisionOperator
 from operators.snapshot import SnapshotOperator
 from operators.step import StepOperator
 from wavelift.manifest.load import ManifestError, load
-from wavelift.manifest.plan import STEPS, plan
+from wavelift.manifest.plan import plan, steps_of
 from wavelift.manifest.schema import Manifest, Migration
 
-OPERATORS: tuple[type[StepOperator], ...] = (
-    PreflightOperator,
-    ProvisionOperator,
-    FullCopyOperator,
-    SnapshotOperator,
-    IncrementalLoopOperator,
-    DriverInjectOperator,
-    ImageOperator,
-    BootVerifyOperator,
-    CleanupOperator,
-)
+OPERATORS: dict[str, type[StepOperator]] = {
+    "preflight": PreflightOperator,
+    "provision": ProvisionOperator,
+    "full_copy": FullCopyOperator,
+    "snapshot": SnapshotOperator,
+    "incremental_loop": IncrementalLoopOperator,
+    "driver_inject": DriverInjectOperator,
+    "image": ImageOperator,
+    "boot_verify": BootVerifyOperator,
+    "cleanup": CleanupOperator,
+}
 _START = datetime(2026, 1, 1)
 # Five minutes in all: an outage of agent, gateway or cloud must not cost a long copy.
 _RETRY = {
@@ -72,9 +72,10 @@ def load_all(folder: Path) -> Iterator[tuple[Path, Manifest | ManifestError]]:
 
 
 def build_migration_dag(manifest: Manifest, migration: Migration) -> DAG:
-    """The nine steps in a row; cleanup is a teardown, so it runs whatever happens before it.
+    """The steps of its route in a row; cleanup is a teardown, so it runs whatever happens before it.
 
-    The run succeeds when the instance was verified and cleanup left nothing that is not kept.
+    The run succeeds when the last step before cleanup did, which verifies the instance where the route ends in one,
+    and cleanup left nothing that is not kept.
     """
     with DAG(
         dag_id=migration_dag_id(manifest, migration),
@@ -89,13 +90,13 @@ def build_migration_dag(manifest: Manifest, migration: Migration) -> DAG:
         is_paused_upon_creation=False,
     ) as dag:
         steps: list[BaseOperator] = [
-            operator(task_id=name, manifest=manifest, migration=migration, doc_md=operator.__doc__)
-            for name, operator in zip(STEPS, OPERATORS, strict=True)
+            OPERATORS[name](task_id=name, manifest=manifest, migration=migration, doc_md=OPERATORS[name].__doc__)
+            for name in steps_of(migration)
         ]
         chain(*steps)
-        *_, boot_verify, cleanup = steps
+        *_, last, cleanup = steps
         # The run's state is that of its leaves, and a teardown that went well would make every run a success.
-        boot_verify >> EmptyOperator(task_id="verified", doc_md="The run ends well only if this is reached.")
+        last >> EmptyOperator(task_id="verified", doc_md="The run ends well only if this is reached.")
         cleanup.as_teardown(on_failure_fail_dagrun=True)
     return dag
 

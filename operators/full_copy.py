@@ -16,4 +16,4 @@ class FullCopyOperator(StepOperator):
     """One job for all disks of the host: they are one generation, share one budget, and end together."""
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
-        return replicate(self, run, run.backend(), generation=1, base=None, event=event)
+        return replicate(self, run, generation=1, base=None, event=event)

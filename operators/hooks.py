@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import cast
 
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from storage_backends.base import BootableBackend, StorageBackend
+from operators.provider import AGENT_TYPE, BACKEND_PREFIX
+from storage_backends.base import BootableBackend, Labels, ReadableBackend, StorageBackend
 from storage_backends.errors import BackendError
+from storage_backends.fields import Fields
+from storage_backends.offline import shipped
 from storage_backends.registry import backend_type, open_backend
+from wavelift.archive.descriptor import DisksArchive
 from wavelift.pinning import pin_of
 from wavelift.service.client import ServiceClient
 from wavelift.service.errors import WaveliftError
-
-AGENT_TYPE = "wavelift_agent"
-# Before the name of a backend, the type of its connections.
-BACKEND_PREFIX = "wavelift_"
 
 
 class BadConnection(WaveliftError):
@@ -91,6 +92,24 @@ def backend_of(connection: Connection, name: str, region: str, zone: str) -> Boo
             "Name a cloud in the manifest.",
         )
     return cast(BootableBackend, backend)
+
+
+def archive_of(connection: Connection) -> ReadableBackend:
+    """The backend behind a connection, which keeps archives. Raises BadConnection, and BackendError naming a missing
+    field."""
+    backend = storage_of(connection)
+    if backend.capabilities().carrier == "gateway":
+        raise BadConnection(
+            f"Airflow connection {connection.conn_id} leads to a backend that keeps no archives.",
+            "Name a connection of type wavelift_oss, or of another backend for archives, in `archive`.",
+        )
+    return cast(ReadableBackend, backend)
+
+
+def shipped_of(connection: Connection, labels: Labels, folders: Sequence[str]) -> DisksArchive:
+    """The archive that those labels name on disks which are mounted elsewhere. Raises BackendError."""
+    fields = Fields(connection.conn_id, connection.login or "", connection.password or "", connection.extra_dejson)
+    return shipped(fields, labels, folders)
 
 
 def _opened(connection: Connection, name: str, region: str, zone: str) -> StorageBackend:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
-from operators.replicate import replicate
+from operators.replicate import Base, replicate
 from operators.run import MigrationRun
 from operators.snapshot import take_snapshots
 from operators.step import Event, Outcome, StepOperator
@@ -27,34 +27,42 @@ class IncrementalLoopOperator(StepOperator):
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         store = context["task_state_store"]
-        backend = run.backend()
+        home = run.home()
         sync = run.migration.sync
         stored: Any = store.get(_STATE)
-        volumes = {disk.id: run.volume(backend, disk.id).id for disk in run.disks}
+        volumes = {disk.id: run.volume(home, disk.id).id for disk in run.disks}
         if stored and stored["volumes"] == volumes:
             state: dict[str, Any] = stored
         else:
-            base = run.committed_generation()
-            state = {"cycles": [], "next": _in(sync.interval), "volumes": volumes, "base": base}
+            committed = run.committed()
+            roots = {disk["disk"]: disk["root"] for disk in committed["disks"]}
+            state = {
+                "cycles": [],
+                "next": _in(sync.interval),
+                "volumes": volumes,
+                "base": int(committed["generation"]),
+                "roots": roots,
+            }
         store.set(_STATE, state)
         while len(state["cycles"]) < sync.cycles:
             start = datetime.fromisoformat(state["next"])
             if (left := (start - datetime.now(UTC)).total_seconds()) > WaitTrigger.delay:
                 return DateTimeTrigger(moment=start)
             time.sleep(max(left, 0.0))
-            base = state["base"]
-            record = replicate(self, run, backend, base + 1, base, event)
+            base = Base(state["base"], state["roots"])
+            record = replicate(self, run, base.generation + 1, base, event)
             if not isinstance(record, dict):
                 return record
             generation = record["generation"]
-            taken = take_snapshots(self, run, backend, generation)
+            taken = take_snapshots(self, run, generation)
             if not isinstance(taken, dict):
                 return taken
             # Lag: how old the oldest change not yet in the cloud can be now, the migration's RPO.
             lag = (datetime.now(UTC) - start).total_seconds()
             cycle = {**record, "snapshots": taken, "lag_seconds": round(lag, 1)}
             cycles = [*state["cycles"], cycle]
-            state = {**state, "cycles": cycles, "next": _in(sync.interval), "base": generation}
+            roots = {disk["disk"]: disk["root"] for disk in record["disks"]}
+            state = {**state, "cycles": cycles, "next": _in(sync.interval), "base": generation, "roots": roots}
             store.set(_STATE, state)
             self.log.info("cycle %d: %s", generation, state["cycles"][-1])
         return {"cycles": state["cycles"]}

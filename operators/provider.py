@@ -1,13 +1,18 @@
-"""What Airflow learns about this package: its connection types, with the fields their forms show."""
+"""What Airflow learns about this package: its connection types, with the fields their forms show.
+
+Airflow reads this while it starts: nothing of Airflow is imported here.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from operators.hooks import AGENT_TYPE, BACKEND_PREFIX
 from storage_backends.plugin import Field, Form
 from storage_backends.registry import backend_types
 
+AGENT_TYPE = "wavelift_agent"
+# Before the name of a backend, the type of its connections.
+BACKEND_PREFIX = "wavelift_"
 _UNUSED = ("host", "port", "schema", "extra")
 
 

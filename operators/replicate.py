@@ -1,148 +1,284 @@
-"""One generation from agent to volumes: copy, read back, compare roots, commit. Full copy and cycles share it.
+"""One generation from the agent to where its route takes it: copied, read back there, compared by root, committed.
+Full copy and cycles share it.
 
-Where the read-back differs, the blocks it differs in are sent again and all is read back again, twice at most.
+Straight to the gateway, blocks that do not read back as they were sent are sent again. On the way through an archive
+the gateway hydrates the volumes from it; what the archive has lost is brought by the next generation, which is made at
+once. Either way all is read back again, and after two repairs the step fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
-from operators.run import MigrationRun
-from operators.step import Event, Outcome, StepFailed, StepOperator
+from airflow.triggers.base import BaseTrigger
+
+from operators.carriers import Archives, archives_of
+from operators.mending import lost_of, mismatch, repair_of
+from operators.records import record_of, result_of
+from operators.run import MigrationRun, offered_disks
+from operators.spread import JobService
+from operators.step import Event, Outcome, StepOperator
 from storage_backends.base import BootableBackend
+from wavelift.manifest.route import Carrier
+from wavelift.service.client import ServiceClient
 from wavelift.service.jobs import JobState, JobStatus
 
 MAX_REPAIRS = 2
-# Of a disk, in an error and in the record of a cycle; the job's result names more.
-_NAMED = 5
 
 
-class RootMismatch(StepFailed):
-    """What the gateway read back is not what the agent read."""
+@dataclass(frozen=True)
+class Base:
+    """A generation that is built on, and the roots of its disks (hex) as they were read back."""
 
-    default_code = "root_mismatch"
+    generation: int
+    roots: Mapping[str, str]
 
 
-def replicate(
-    step: StepOperator,
-    run: MigrationRun,
-    backend: BootableBackend,
-    generation: int,
-    base: int | None,
-    event: Event,
-) -> Outcome:
+def replicate(step: StepOperator, run: MigrationRun, generation: int, base: Base | None, event: Event) -> Outcome:
     """A trigger while one of its jobs runs; the generation's record once it is committed.
 
-    The generation of the record is a later one where a volume lost blocks that the source no longer had: the one
-    asked for cannot be had any more, and its successor is made at once.
+    The generation of the record is a later one where blocks were lost that the source no longer had: the one asked for
+    cannot be had any more, and its successor is made at once.
     """
-    volumes = {disk.id: run.volume(backend, disk.id).id for disk in run.disks}
-    copies: dict[str, JobStatus] = {}
-    repairs: list[dict[str, Any]] = []
-    with run.agent() as agent, run.gateway(backend) as gateway:
+    with ExitStack() as stack:
+        agent = stack.enter_context(run.agent())
+        cloud = None
+        if run.migration.route.lands:
+            backend = run.backend()
+            cloud = _Cloud(backend, stack.enter_context(run.gateway(backend)), run)
+        try:
+            return _Replication(step, run, agent, cloud, event).run(generation, base)
+        except _Waits as waits:
+            return waits.trigger
+
+
+class _Waits(Exception):
+    """A job is under way; the trigger waits for it."""
+
+    def __init__(self, trigger: BaseTrigger) -> None:
+        super().__init__()
+        self.trigger = trigger
+
+
+@dataclass(frozen=True)
+class _Cloud:
+    """What a route that lands ends in."""
+
+    backend: BootableBackend
+    gateway: JobService
+    run: MigrationRun
+
+    def volumes(self) -> dict[str, str]:
+        """Ids by disk."""
+        return {disk.id: self.run.volume(self.backend, disk.id).id for disk in self.run.disks}
+
+    def sinks(self, generation: int) -> list[dict[str, Any]]:
+        labels = self.run.labels()
+        return [
+            {"disk": disk, "sink": self.backend.sink(volume, labels, generation).model_dump()}
+            for disk, volume in self.volumes().items()
+        ]
+
+
+class _Replication:
+    def __init__(
+        self, step: StepOperator, run: MigrationRun, agent: ServiceClient, cloud: _Cloud | None, event: Event
+    ) -> None:
+        self._step, self._run, self._agent, self._event = step, run, agent, event
+        self._cloud = cloud
+        self._repairs: list[dict[str, Any]] = []
+        self._copies: dict[int, JobStatus] = {}
+        self._proofs: list[JobStatus] = []
+        self._hydrations: dict[str, JobStatus] = {}
+
+    def run(self, generation: int, base: Base | None) -> dict[str, Any]:
+        # What the volumes hold now; not the base any more once a hydration did not come out right.
+        held = base
         while True:
-            sinks = [
-                {"disk": disk, "sink": backend.sink(volume, run.labels(), generation).model_dump()}
-                for disk, volume in volumes.items()
-            ]
-            about = {"migration": run.key, "generation": generation}
-            copy_key = run.job_key(generation, "copy")
-            spec = {"kind": "replicate", **about, "base": base, "disks": sinks, "bandwidth": run.bandwidth}
-            copied = step.job(agent, copy_key, spec, event)
-            if copied.state is not JobState.SUCCEEDED:
-                return step.wait_for_agent(run, copy_key)
-            source = _result(copied)
-            copies[copy_key] = copied
-            # A verification stands for the copy and the repairs it followed, never for later ones.
-            stamp = f"{copied.created:%Y%m%dT%H%M%S}-{copied.attempt}-{len(repairs)}"
-            verify_key = run.job_key(generation, f"verify-{stamp}")
-            disks = [
-                {"disk": each["disk"], "volume": volumes[each["disk"]], "size": each["size"]}
-                for each in source["disks"]
-            ]
-            verified = step.job(gateway, verify_key, {"kind": "verify", **about, "disks": disks}, event)
-            if verified.state is not JobState.SUCCEEDED:
-                return step.wait_for_gateway(run, verify_key)
-            target = _result(verified)
-            if source["root"] == target["root"]:
-                break
-            if len(repairs) == MAX_REPAIRS:
-                raise _mismatch(run, volumes, generation, source, target, repairs)
-            repair_key = run.job_key(generation, f"repair-{stamp}")
-            repair = {"kind": "repair", **about, "disks": sinks, "bandwidth": run.bandwidth}
-            repaired = step.job(agent, repair_key, repair, event)
-            if repaired.state is not JobState.SUCCEEDED:
-                return step.wait_for_agent(run, repair_key)
-            found = _result(repaired)
-            repairs.append(_repair(found))
-            step.log.warning("generation %d did not read back as it was sent: %s", generation, repairs[-1])
-            if found["pending_bytes"]:
-                base, generation = generation, generation + 1
-        agent.post(f"/v1/migrations/{run.key}/generations/{generation}/commit")
-    every = [disk for copied in copies.values() for disk in _result(copied)["disks"]]
-    return {
-        "generation": generation,
-        "source_root": source["root"],
-        "target_root": target["root"],
-        "disks": source["disks"],
-        "sent_bytes": sum(disk["sent_bytes"] for disk in every),
-        "wire_bytes": sum(disk["wire_bytes"] for disk in every) + sum(each["wire_bytes"] for each in repairs),
-        "notes": source.get("notes", []),
-        "repairs": repairs,
-        "copy_seconds": round(sum(_seconds(copied) for copied in copies.values()), 2),
-        "verify_seconds": _seconds(verified),
-    }
+            carrier = self._run.migration.route.carrier(generation)
+            source = self._copy(generation, base, carrier)
+            if carrier is Carrier.GATEWAY:
+                target = self._read_back(generation)
+                if source["root"] == target["root"]:
+                    break
+                self._require_hope(generation, source, target)
+                pending = self._repair(generation)
+            else:
+                target, lost = self._through_archive(generation, held, carrier, source)
+                if source["root"] == target["root"]:
+                    break
+                self._require_hope(generation, source, target)
+                pending = self._give_up(generation, lost)
+                held = Base(generation, _roots(target))
+            if pending:
+                base = held = Base(generation, _roots(target))
+                generation += 1
+        self._agent.post(f"/v1/migrations/{self._run.key}/generations/{generation}/commit")
+        return record_of(
+            generation,
+            carrier,
+            source,
+            target,
+            self._copies.values(),
+            self._hydrations.values(),
+            self._proofs[-1],
+            self._repairs,
+        )
 
+    def _copy(self, generation: int, base: Base | None, carrier: Carrier) -> dict[str, Any]:
+        spec = {
+            "kind": "replicate",
+            **self._about(generation),
+            "base": None if base is None else base.generation,
+            "disks": self._sinks(generation, carrier),
+            "bandwidth": self._run.bandwidth,
+        }
+        copied = self._on_agent(self._run.job_key(generation, "copy"), spec)
+        self._copies[generation] = copied
+        return result_of(copied)
 
-def _repair(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What a repair did, for the record."""
-    wrong = [disk for disk in found["disks"] if disk["differing_bytes"]]
-    return {
-        "generation": found["generation"],
-        "wire_bytes": sum(disk["wire_bytes"] for disk in wrong),
-        "disks": [
+    def _sinks(self, generation: int, carrier: Carrier) -> list[dict[str, Any]]:
+        if carrier is Carrier.GATEWAY:
+            return self._target.sinks(generation)
+        written = archives_of(self._run, carrier).written(self._sizes(), generation)
+        return [{"disk": disk, "sink": archive} for disk, archive in written.items()]
+
+    def _repair(self, generation: int) -> bool:
+        """Whether the next generation has to bring what the source no longer had."""
+        spec = {
+            "kind": "repair",
+            **self._about(generation),
+            "disks": self._sinks(generation, Carrier.GATEWAY),
+            "bandwidth": self._run.bandwidth,
+        }
+        found = result_of(self._on_agent(self._key(generation, "repair"), spec))
+        self._note(repair_of(found))
+        return bool(found["pending_bytes"])
+
+    def _through_archive(
+        self, generation: int, held: Base | None, carrier: Carrier, source: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, list[dict[str, int]]]]:
+        """What was read back at the end of the way, and by disk the ranges that the archive could not give."""
+        archives = archives_of(self._run, carrier)
+        sizes = {disk["disk"]: int(disk["size"]) for disk in source["disks"]}
+        if not self._run.migration.route.lands or carrier is Carrier.DISKS:
+            checked = self._check(generation, archives, sizes)
+            if not self._run.migration.route.lands:
+                return checked, _lost(checked, sizes, "lost")
+            if checked["lost_bytes"]:
+                self._step.log.warning("the disks lost blocks before they left: %s", checked["disks"])
+        opened, volumes = archives.read(sizes), self._target.volumes()
+        disks = [
             {
                 "disk": disk["disk"],
-                "differing_bytes": disk["differing_bytes"],
-                "differing": disk["differing"][:_NAMED],
-                "pending_bytes": disk["pending_bytes"],
+                "volume": volumes[disk["disk"]],
+                "size": disk["size"],
+                "root": disk["root"],
+                "base_root": None if held is None else held.roots.get(disk["disk"]),
+                "archive": opened[disk["disk"]],
             }
-            for disk in wrong
-        ],
-    }
+            for disk in source["disks"]
+        ]
+        spec = {
+            "kind": "hydrate",
+            **self._about(generation),
+            "base": None if held is None else held.generation,
+            "disks": disks,
+            "wait_seconds": archives.arrival_seconds,
+        }
+        key = self._key(generation, "hydrate")
+        hydrated = self._hydrations[key] = self._on_gateway(key, spec)
+        return self._read_back(generation), _lost(result_of(hydrated), sizes, "missing")
+
+    def _check(self, generation: int, archives: Archives, sizes: Mapping[str, int]) -> dict[str, Any]:
+        disks = [{"disk": disk, "archive": archive} for disk, archive in archives.written(sizes, generation).items()]
+        checked = self._on_agent(
+            self._key(generation, "check"), {"kind": "check", **self._about(generation), "disks": disks}
+        )
+        self._proofs.append(checked)
+        return result_of(checked)
+
+    def _read_back(self, generation: int) -> dict[str, Any]:
+        volumes = self._target.volumes()
+        disks = [
+            {"disk": each["disk"], "volume": volumes[each["disk"]], "size": each["size"]}
+            for each in result_of(self._copies[generation])["disks"]
+        ]
+        verified = self._on_gateway(
+            self._key(generation, "verify"), {"kind": "verify", **self._about(generation), "disks": disks}
+        )
+        self._proofs.append(verified)
+        return result_of(verified)
+
+    def _give_up(self, generation: int, lost: Mapping[str, list[dict[str, int]]]) -> bool:
+        """Leave to the next generation what the archive lost. Whether there is any."""
+        self._note(lost_of(generation, lost))
+        if not lost:
+            return False
+        ranges = [
+            {"disk": disk, "ranges": [[each["offset"], each["length"]] for each in found]}
+            for disk, found in lost.items()
+        ]
+        self._agent.post(f"/v1/migrations/{self._run.key}/generations/{generation}/doubts", {"disks": ranges})
+        return True
+
+    def _note(self, repair: dict[str, Any]) -> None:
+        self._repairs.append(repair)
+        self._step.log.warning(
+            "generation %d did not read back as it was sent: %s", repair["generation"], repair["disks"]
+        )
+
+    def _require_hope(self, generation: int, source: Mapping[str, Any], target: Mapping[str, Any]) -> None:
+        if len(self._repairs) == MAX_REPAIRS:
+            there = self._cloud.volumes() if self._cloud is not None else {}
+            places = {disk.id: there.get(disk.id, "archive") for disk in self._run.disks}
+            raise mismatch(self._run.key, places, generation, source, target, self._repairs)
+
+    def _key(self, generation: int, step: str) -> str:
+        """A verification stands for the copy and the repairs it followed, never for later ones."""
+        copied = self._copies[generation]
+        return self._run.job_key(
+            generation, f"{step}-{copied.created:%Y%m%dT%H%M%S}-{copied.attempt}-{len(self._repairs)}"
+        )
+
+    def _about(self, generation: int) -> dict[str, Any]:
+        return {"migration": self._run.key, "generation": generation}
+
+    def _on_agent(self, key: str, spec: Mapping[str, Any]) -> JobStatus:
+        status = self._step.job(self._agent, key, spec, self._event)
+        if status.state is not JobState.SUCCEEDED:
+            raise _Waits(self._step.wait_for_agent(self._run, key))
+        return status
+
+    def _on_gateway(self, key: str, spec: Mapping[str, Any]) -> JobStatus:
+        status = self._step.job(self._target.gateway, key, spec, self._event)
+        if status.state is not JobState.SUCCEEDED:
+            raise _Waits(self._step.wait_for_gateway(self._run, key))
+        return status
+
+    @property
+    def _target(self) -> _Cloud:
+        assert self._cloud is not None, "only a route that lands has volumes"
+        return self._cloud
+
+    def _sizes(self) -> dict[str, int]:
+        offered = offered_disks(self._agent)
+        return {disk.id: int(offered.get(disk.id, {}).get("size", 0)) for disk in self._run.disks}
 
 
-def _mismatch(
-    run: MigrationRun,
-    volumes: Mapping[str, str],
-    generation: int,
-    source: Mapping[str, Any],
-    target: Mapping[str, Any],
-    repairs: list[dict[str, Any]],
-) -> RootMismatch:
-    written = {disk["disk"]: disk["root"] for disk in target["disks"]}
-    wrong = [disk["disk"] for disk in source["disks"] if written.get(disk["disk"]) != disk["root"]]
-    seen = [
-        f"{disk['disk']} ({volumes[disk['disk']]}): {disk['differing_bytes']} bytes, first at "
-        + ", ".join(str(each["offset"]) for each in disk["differing"])
-        for disk in repairs[-1]["disks"]
-    ]
-    return RootMismatch(
-        f"Generation {generation} of {run.key}: after {len(repairs)} repairs the volume of {', '.join(wrong)} still "
-        f"does not hold what was read. The last repair sent again: {'; '.join(seen) or 'nothing'}.",
-        "Blocks that are wrong each time point to the volume or to the gateway's memory: look for I/O errors in the "
-        "gateway's kernel log, and replace the volume. Others point to something else that writes to it.",
-    )
+def _lost(found: Mapping[str, Any], sizes: Mapping[str, int], name: str) -> dict[str, list[dict[str, int]]]:
+    """By disk, the ranges that a job names; all of a disk where there were too many to name."""
+    lost: dict[str, list[dict[str, int]]] = {}
+    for disk in found["disks"]:
+        total, ranges = disk[f"{name}_bytes"], disk[name]
+        if total:
+            whole = [{"offset": 0, "length": sizes[disk["disk"]]}]
+            lost[disk["disk"]] = ranges if sum(each["length"] for each in ranges) == total else whole
+    return lost
 
 
-def _result(status: JobStatus) -> dict[str, Any]:
-    if not status.result:
-        raise StepFailed(f"Job {status.key} succeeded without a result.", "Report this as a defect.")
-    return dict(status.result)
-
-
-def _seconds(status: JobStatus) -> float:
-    if status.finished is None:
-        return 0.0
-    return round((status.finished - status.created).total_seconds(), 2)
+def _roots(found: Mapping[str, Any]) -> dict[str, str]:
+    return {disk["disk"]: disk["root"] for disk in found["disks"]}

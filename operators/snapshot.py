@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
-from storage_backends.base import BootableBackend, Role
+from storage_backends.base import Role
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-def take_snapshots(step: StepOperator, run: MigrationRun, backend: BootableBackend, generation: int) -> Outcome:
-    """A trigger while one of them is under way; their ids by disk once all are finished."""
+def take_snapshots(step: StepOperator, run: MigrationRun, generation: int) -> Outcome:
+    """A trigger while one of them is under way; their ids by disk once all are finished. They are made where the route
+    ends: of the volumes in the cloud, or of the archives."""
+    backend = run.home()
     snapshots = {
         disk.id: backend.snapshot(run.volume(backend, disk.id).id, run.labels(Role.REPLICA, disk.id, generation))
         for disk in run.disks
@@ -27,7 +29,7 @@ class GenerationDoubted(StepFailed):
 
 
 class SnapshotOperator(StepOperator):
-    """The full copy's generation; the incremental loop takes snapshots of its own cycles."""
+    """The full copy's generation, made permanent; the incremental loop takes snapshots of its own cycles."""
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         committed = run.committed()
@@ -38,5 +40,5 @@ class SnapshotOperator(StepOperator):
                 "they were found wrong, and are not repaired.",
                 "Run a sync cycle: the next generation sends them.",
             )
-        taken = take_snapshots(self, run, run.backend(), generation)
+        taken = take_snapshots(self, run, generation)
         return {"generation": generation, "snapshots": taken} if isinstance(taken, dict) else taken

@@ -174,12 +174,12 @@ class ArchiveBackend:
         origin = None
         if record.origin is not None:
             volume, generation = parts_of(record.origin)
-            origin = Origin(_prefix(volume), generation)
+            origin = Origin(prefix_of(volume), generation)
         try:
             self._archive(name)
         except NoArchive:
             try:
-                Archive.create(lies, key=self._keys, origin=origin)
+                Archive.create(lies, key=self._keys, name=name, origin=origin)
             except AlreadyThere:
                 self._archive(name)
             self._require_lasting(Kind.VOLUME, name, lambda: _empty(lies))
@@ -209,15 +209,15 @@ class ArchiveBackend:
         return Archive.open(self._lies(name), self._keys)
 
     def _lies(self, name: str) -> Store:
-        return PrefixedStore(self._store, _prefix(name))
+        return PrefixedStore(self._store, prefix_of(name))
 
     def _descriptor(self, name: str, *, writes: bool) -> BucketArchive | DisksArchive:
         archive = self._archive(name)
         key = "" if self._master is None else archive_secret(self._master, archive.id).hex()
-        return self._place.descriptor(_prefix(name), key, writes=writes)
+        return self._place.descriptor(prefix_of(name), key, writes=writes)
 
 
-def _prefix(volume: str) -> str:
+def prefix_of(volume: str) -> str:
     return f"volumes/{volume}"
 
 

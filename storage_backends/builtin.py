@@ -7,6 +7,7 @@ from pathlib import Path
 from storage_backends.base import BootableBackend, StorageBackend
 from storage_backends.fields import Fields
 from storage_backends.plugin import BackendType, Field, Form
+from storage_backends.sealing import master_of
 
 _SEALING = (
     Field(
@@ -45,36 +46,20 @@ def _oss(fields: Fields, region: str, zone: str) -> StorageBackend:
     from storage_backends.oss import open_oss
     from storage_backends.oss_settings import OssSettings
 
-    return open_oss(OssSettings.from_fields(fields, region), _master(fields))
+    return open_oss(OssSettings.from_fields(fields, region), master_of(fields))
 
 
 def _offline(fields: Fields, region: str, zone: str) -> StorageBackend:
     from storage_backends.offline import open_offline
 
     folders = fields.needed("folders (extra)", fields.text("folders")).split(",")
-    return open_offline([Path(folder.strip()) for folder in folders], _master(fields))
+    return open_offline([Path(folder.strip()) for folder in folders], master_of(fields))
 
 
 def _memory(fields: Fields, region: str, zone: str) -> StorageBackend:
     from storage_backends.memory import MemoryBackend
 
-    return MemoryBackend(fields.connection_id, _master(fields))
-
-
-def _master(fields: Fields) -> bytes | None:
-    """The key that archives' keys are made of, None for none. Raises InvalidRequest unless one of both is asked for."""
-    from wavelift.archive.keys import BadKey, parse_secret
-
-    given, plain = fields.text("master_secret"), fields.flag("plain")
-    if plain and given:
-        raise fields.wrong("plain", "true", "beside a master key")
-    if plain:
-        return None
-    try:
-        return parse_secret(fields.needed("master key (extra master_secret)", given), "The master key")
-    except BadKey as error:
-        # The value itself stays out of the message.
-        raise fields.wrong("master_secret", "hidden", "not 64 hex digits") from error
+    return MemoryBackend(fields.connection_id, master_of(fields))
 
 
 ALIBABA = BackendType(

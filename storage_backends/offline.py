@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from storage_backends.archives import ArchiveBackend
+from storage_backends.archive_index import volume_id
+from storage_backends.archives import ArchiveBackend, prefix_of
+from storage_backends.base import Labels
+from storage_backends.fields import Fields
+from storage_backends.sealing import master_of
 from wavelift.archive.descriptor import DisksArchive
+from wavelift.archive.keys import archive_secret
 from wavelift.stores.base import Store
 from wavelift.stores.offline import OfflineStore
 
@@ -25,6 +30,14 @@ class DisksPlace:
 
     def descriptor(self, prefix: str, key: str, *, writes: bool) -> DisksArchive:
         return DisksArchive(folders=[str(folder) for folder in self._folders], prefix=prefix, key=key)
+
+
+def shipped(fields: Fields, labels: Labels, folders: Sequence[str]) -> DisksArchive:
+    """The archive of a volume on disks that are mounted in `folders` of another machine: nothing is looked at here, the
+    machine that writes there makes it. Raises InvalidRequest for a connection without a master key."""
+    master, name = master_of(fields), volume_id(labels)
+    key = "" if master is None else archive_secret(master, name).hex()
+    return DisksArchive(folders=list(folders), prefix=prefix_of(name), key=key)
 
 
 def open_offline(folders: Sequence[Path], master: bytes | None) -> ArchiveBackend:

@@ -4,27 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo.routes import by
 from demo.stack import REPO, Stack, agent_connection, cloud_extra, launch
 from tests.e2e.broken import broken_manifests
 from tests.e2e.command import Told, run_demo
 from tests.e2e.resources import everything
+from wavelift.manifest.route import Route
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Started once; everything it started is gone afterwards."""
-    root = tmp_path_factory.mktemp("e2e")
-    manifests = root / "manifests"
-    manifests.mkdir()
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's, broken ones, and the demo's by each route."""
+    folder = tmp_path_factory.mktemp("manifests")
     demo = (REPO / "manifests" / "demo.yaml").read_text()
-    (manifests / "demo.yaml").write_text(demo)
+    (folder / "demo.yaml").write_text(demo)
     for name, text in broken_manifests(demo).items():
-        (manifests / f"{name}.yaml").write_text(text)
-    running = launch(root / "stack", manifests=manifests)
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def by_route(manifests: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Route, Path]:
+    """The demo's manifest with three cycles and `route` changed, under a wave's name of its own."""
+    shipped = tmp_path_factory.mktemp("shipped")
+    found = {}
+    for route in Route:
+        folder = shipped / route.name
+        folder.mkdir()
+        text = by(route, folder, (manifests / "demo.yaml").read_text()).replace("cycles: 1", "cycles: 3")
+        wave = route.name.lower().replace("_", "-")
+        found[route] = manifests / f"{wave}.yaml"
+        found[route].write_text(text.replace("wave: demo", f"wave: {wave}"))
+    return found
+
+
+@pytest.fixture(scope="session")
+def stack(manifests: Path, by_route: dict[Route, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Started once; everything it started is gone afterwards."""
+    running = launch(tmp_path_factory.mktemp("e2e") / "stack", manifests=manifests)
     try:
         _add_wrong_connections(running)
         yield running

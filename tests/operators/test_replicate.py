@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from operators.replicate import RootMismatch, replicate
+from operators.mending import RootMismatch
+from operators.replicate import Base, replicate
 from operators.run import MigrationRun
 from operators.snapshot import GenerationDoubted, SnapshotOperator
 from operators.triggers import JobTrigger
@@ -22,6 +23,7 @@ from tests.agent.conftest import stack as _stack
 from tests.operators.conftest import step
 from wavelift.agent.state import MigrationState
 from wavelift.blocks.descriptor import SinkDescriptor
+from wavelift.manifest.route import Route
 from wavelift.service.client import ServiceClient
 from wavelift.service.jobs import JobState
 
@@ -40,8 +42,11 @@ class Run:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.disks = [SimpleNamespace(id="sda"), SimpleNamespace(id="sdb")]
-        self.migration = SimpleNamespace(source=SimpleNamespace(agent="agent"))
+        self.migration = SimpleNamespace(source=SimpleNamespace(agent="agent"), route=Route.DIRECT)
         self.manifest = SimpleNamespace(cloud=SimpleNamespace(model_dump=dict))
+
+    def backend(self) -> Run:
+        return self
 
     def volume(self, _backend: object, disk: str) -> SimpleNamespace:
         return SimpleNamespace(id=f"d-{disk}")
@@ -51,6 +56,9 @@ class Run:
 
     def labels(self) -> Labels:
         return Labels("demo", "web", "run")
+
+    def gateway_labels(self) -> Labels:
+        return Labels("demo", "all", "pool")
 
     @contextmanager
     def agent(self) -> Iterator[ServiceClient]:
@@ -74,11 +82,11 @@ class Replication:
         self._stack = stack
         self._run: Any = Run(stack)
 
-    def run(self, generation: int, base: int | None, after: Callable[[str], None]) -> dict[str, Any]:
+    def run(self, generation: int, base: Base | None, after: Callable[[str], None]) -> dict[str, Any]:
         seen: set[str] = set()
         deadline = time.monotonic() + 60
         while True:
-            outcome = replicate(step(), self._run, self._run, generation, base, {})
+            outcome = replicate(step(), self._run, generation, base, {})
             if isinstance(outcome, dict):
                 return outcome
             assert isinstance(outcome, JobTrigger) and time.monotonic() < deadline
@@ -142,7 +150,7 @@ def test_where_the_source_moved_on_the_next_generation_takes_its_place(stack: St
     assert jobs == ["1/copy", "1/verify", "1/repair", "2/copy", "2/verify"]
     assert record["generation"] == 2 and record["repairs"][0]["disks"][0]["pending_bytes"] == BLOCK
     assert all(same(stack.disks[name], path) for name, path in volumes.items())
-    after_it = Replication(stack).run(3, record["generation"], jobs.append)
+    after_it = Replication(stack).run(3, Base(record["generation"], {}), jobs.append)
     assert (after_it["generation"], after_it["repairs"], after_it["sent_bytes"]) == (3, [], 0)
 
 

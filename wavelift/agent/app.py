@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from wavelift.agent.samples import SampleAnswer, WantedSample, sample_of
 from wavelift.agent.specs import NAME, CheckSpec, RepairSpec, ReplicateSpec
 from wavelift.agent.state import Committed, MigrationState
 from wavelift.blocks.digest import SECTOR
-from wavelift.blocks.errors import BlockError
+from wavelift.blocks.errors import BlockError, MapError
 from wavelift.blocks.limits import LimitAnswer, Limits, MigrationLimitAnswer, SetLimit
 from wavelift.blocks.meter import WireMeter
 from wavelift.service.errors import InvalidRequest, NotFound, explain
@@ -42,12 +43,20 @@ class DiskAnswer(BaseModel):
     error: JobError | None = None
 
 
+class CommittedDisk(BaseModel):
+    """A disk whose block map is there; `root` in hex."""
+
+    disk: str
+    root: str
+
+
 class CommitAnswer(BaseModel):
     """`generation` is the last one committed, which may be a later one than was asked for; `doubted_bytes` of its
     volumes are known to hold something else, until the next generation sends it."""
 
     migration: str
     generation: int
+    disks: list[CommittedDisk]
     doubted_bytes: int
 
 
@@ -100,7 +109,7 @@ def make_app(
     )
     def commit(migration: str, generation: int) -> CommitAnswer:
         done = MigrationState(state, _name(migration)).commit(generation)
-        return _committed(migration, done)
+        return _committed(state, migration, done)
 
     @app.post(
         "/v1/migrations/{migration}/generations/{generation}/doubts",
@@ -108,7 +117,7 @@ def make_app(
         dependencies=guard,
     )
     def doubt(migration: str, generation: int, wanted: WantedDoubts) -> CommitAnswer:
-        return _committed(migration, note_doubts(MigrationState(state, _name(migration)), generation, wanted))
+        return _committed(state, migration, note_doubts(MigrationState(state, _name(migration)), generation, wanted))
 
     @app.post(
         "/v1/migrations/{migration}/generations/{generation}/sample",
@@ -125,7 +134,7 @@ def make_app(
             raise NotFound(
                 f"No generation of {migration!r} was committed here.", "Replicate one, verify and commit it."
             )
-        return _committed(migration, known)
+        return _committed(state, migration, known)
 
     @app.delete("/v1/migrations/{migration}", summary="Forget a migration and its jobs", dependencies=guard)
     def forget(migration: str) -> ForgetAnswer:
@@ -159,8 +168,17 @@ def make_app(
     return app
 
 
-def _committed(migration: str, known: Committed) -> CommitAnswer:
-    return CommitAnswer(migration=migration, generation=known.generation, doubted_bytes=known.doubted_bytes)
+def _committed(state: Path, migration: str, known: Committed) -> CommitAnswer:
+    disks = []
+    for disk in known.volumes:
+        # What cannot be read is replicated in full by the next cycle: that is no reason to refuse this one.
+        with suppress(MapError):
+            found = MigrationState(state, migration).maps(disk).load(known.generation)
+            if found is not None:
+                disks.append(CommittedDisk(disk=disk, root=found.root.hex()))
+    return CommitAnswer(
+        migration=migration, generation=known.generation, disks=disks, doubted_bytes=known.doubted_bytes
+    )
 
 
 def _forget(sources: Mapping[str, Source], migration: str, disks: set[str]) -> list[Left]:

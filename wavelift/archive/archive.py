@@ -63,9 +63,12 @@ class Archive:
         self._put: dict[int, set[Row]] = {}
 
     @classmethod
-    def create(cls, store: Store, *, key: KeyOf | None, origin: Origin | None = None) -> Archive:
-        """A new one where there is none; without a key nothing in it is sealed. Raises `AlreadyThere`, `StoreError`."""
-        name = secrets.token_hex(16)
+    def create(
+        cls, store: Store, *, key: KeyOf | None, name: str | None = None, origin: Origin | None = None
+    ) -> Archive:
+        """A new one where there is none; without a key nothing in it is sealed. `name` becomes its id, which its key
+        depends on: whoever knows it beforehand can tell the key as well. Raises `AlreadyThere`, `StoreError`."""
+        name = name or secrets.token_hex(16)
         made = None if key is None else key(name)
         about = About(VERSION, name, None if made is None else made.id.hex(), origin)
         store.put(ABOUT, encode_about(about), new=True)

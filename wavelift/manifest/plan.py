@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from wavelift.manifest.route import Carrier
 from wavelift.manifest.schema import Keep, Manifest, Migration, SourceDisk, Target
 
 GIB = 1 << 30
@@ -21,6 +22,13 @@ STEPS = (
     "boot_verify",
     "cleanup",
 )
+# What there is to do only where a migration ends in the cloud.
+_LANDING = frozenset({"driver_inject", "image", "boot_verify"})
+_WAY = {
+    Carrier.GATEWAY: "straight to the gateway, read back and compared",
+    Carrier.BUCKET: "through the archive",
+    Carrier.DISKS: "on disks that are shipped to the gateway",
+}
 # Smallest size in GiB that ECS accepts, by category and level (CreateDisk, parameter Size).
 _SMALLEST = {
     "cloud_essd": 20,
@@ -41,6 +49,11 @@ class PlannedAction:
     step: str
     action: str
     kept: bool
+
+
+def steps_of(migration: Migration) -> tuple[str, ...]:
+    """The steps that its route has, in order."""
+    return tuple(step for step in STEPS if migration.route.lands or step not in _LANDING)
 
 
 def smallest_gib(target: Target, *, boot: bool) -> int:
@@ -71,33 +84,38 @@ def plan(manifest: Manifest, sizes: Mapping[str, Mapping[str, int]] | None = Non
 
 
 def _actions(migration: Migration, sizes: Mapping[str, int]) -> Iterator[PlannedAction]:
-    disks, target, keep = migration.source.ordered, migration.target, set(migration.keep)
-    yield PlannedAction("provision", "gateway instance, reached by the agent over the network", False)
-    for disk in disks:
-        yield PlannedAction(
-            "provision", f"volume for disk {disk.id}: {_size(target, disk, sizes)}", Keep.VOLUMES in keep
-        )
-    yield PlannedAction("full_copy", "generation 1: every block that is not zero, read back and compared", False)
+    disks, target, keep, route = migration.source.ordered, migration.target, set(migration.keep), migration.route
+    if route.lands:
+        yield PlannedAction("provision", "gateway instance beside the volumes", False)
+        for disk in disks:
+            yield PlannedAction(
+                "provision", f"volume for disk {disk.id}: {_size(target, disk, sizes)}", Keep.VOLUMES in keep
+            )
+    if route.uses_archive:
+        yield PlannedAction("full_copy", f"{len(disks)} archive(s), sealed, one for each disk", not route.lands)
+    yield PlannedAction("full_copy", f"generation 1: every block that is not zero, {_WAY[route.carrier(1)]}", False)
     last = migration.sync.cycles + 1
     for generation in range(1, last + 1):
         step = "snapshot" if generation == 1 else "incremental_loop"
         if generation > 1:
             yield PlannedAction(
                 step,
-                f"generation {generation}: changed blocks only, {migration.sync.interval:g} s later",
+                f"generation {generation}: changed blocks only, {migration.sync.interval:g} s later, "
+                f"{_WAY[route.carrier(generation)]}",
                 False,
             )
         yield PlannedAction(
             step,
             f"{len(disks)} snapshot(s) of generation {generation}",
-            generation == last and Keep.SNAPSHOTS in keep,
+            not route.lands or (generation == last and Keep.SNAPSHOTS in keep),
         )
-    yield PlannedAction("driver_inject", f"{len(disks)} clone(s) of generation {last}, made ready to boot", False)
-    yield PlannedAction("image", f"{len(disks)} snapshot(s) of the clones", Keep.IMAGE in keep)
-    yield PlannedAction("image", "custom image with every disk", Keep.IMAGE in keep)
-    yield PlannedAction("boot_verify", f"instance of type {target.instance_type}", Keep.INSTANCE in keep)
-    for check in migration.checks:
-        yield PlannedAction("boot_verify", f"check: {check}", False)
+    if route.lands:
+        yield PlannedAction("driver_inject", f"{len(disks)} clone(s) of generation {last}, made ready to boot", False)
+        yield PlannedAction("image", f"{len(disks)} snapshot(s) of the clones", Keep.IMAGE in keep)
+        yield PlannedAction("image", "custom image with every disk", Keep.IMAGE in keep)
+        yield PlannedAction("boot_verify", f"instance of type {target.instance_type}", Keep.INSTANCE in keep)
+        for check in migration.checks:
+            yield PlannedAction("boot_verify", f"check: {check}", False)
     yield PlannedAction("cleanup", "everything above that is not kept is deleted, and looked for once more", False)
 
 

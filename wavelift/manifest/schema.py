@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from wavelift.blocks.bandwidth import AnyBandwidth, Bandwidth
+from wavelift.manifest.route import Route
 
 SLUG = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
@@ -51,6 +52,21 @@ class Cloud(_Strict):
     connection: str = Field(description="Airflow connection of type wavelift_alibaba")
     region: str
     zone: str
+
+
+class Archive(_Strict):
+    """Where generations lie on the routes over OSS, and end on the route `archive only`."""
+
+    connection: str = Field(description="Airflow connection of a backend that keeps archives, of type wavelift_oss")
+
+
+class Offline(_Strict):
+    """The disks that carry a full copy: where the agent's machine has them mounted, and later the gateway's."""
+
+    connection: str = Field(description="Airflow connection of type wavelift_offline, which holds the key")
+    write: Annotated[list[str], Field(min_length=1, max_length=64, description="folders on the source's side")]
+    read: Annotated[list[str], Field(min_length=1, max_length=64, description="folders on the gateway's side")]
+    arrival: Seconds = Field(default=30 * 86400.0, description="how long the gateway waits for the disks")
 
 
 class SourceDisk(_Strict):
@@ -126,6 +142,7 @@ class Migration(_Strict):
     name: Slug
     source: Source
     target: Target
+    route: Route = Route.DIRECT
     sync: Sync = Sync()
     checks: Annotated[list[Check], Field(min_length=1)]
     bandwidth: AnyBandwidth | None = Field(default=None, description=_BANDWIDTH)
@@ -138,6 +155,8 @@ class Manifest(_Strict):
     wave: Slug
     description: str = ""
     cloud: Cloud
+    archive: Archive | None = None
+    offline: Offline | None = None
     concurrency: Annotated[int, Field(ge=1, le=100)] = 4
     bandwidth: AnyBandwidth | None = Field(default=None, description=_BANDWIDTH)
     migrations: Annotated[list[Migration], Field(min_length=1)]
@@ -148,6 +167,15 @@ class Manifest(_Strict):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"migration names must differ, {', '.join(twice)} is used twice")
+        return self
+
+    @model_validator(mode="after")
+    def _routes_have_what_they_need(self) -> Self:
+        for migration in self.migrations:
+            if migration.route.uses_archive and self.archive is None:
+                raise ValueError(f"route {migration.route.value!r} of {migration.name} needs a section `archive`")
+            if migration.route.seeded and self.offline is None:
+                raise ValueError(f"route {migration.route.value!r} of {migration.name} needs a section `offline`")
         return self
 
     def bandwidth_of(self, migration: Migration) -> Bandwidth | None:
