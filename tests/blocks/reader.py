@@ -79,7 +79,7 @@ def open_seal(data: bytes, wrapping_key: bytes) -> bytes:
     while not last:
         word = source.number(4)
         last, length = bool(word >> 31), word & 0x7FFFFFFF
-        require(1 <= length <= 65536, "length of a frame")
+        require(1 <= length <= 65536 or (length == number == 0 and last), "length of a frame")
         frame_nonce = struct.pack("<Q", number) + bytes(3) + bytes([last])
         plain += cipher.decrypt(frame_nonce, source.take(length + 16), data[:124])
         number += 1
