@@ -30,6 +30,12 @@ UNUSED = ("test", "ensurepip", "idlelib", "lib2to3", "tkinter", "turtledemo", "p
 # Modules that need a library of their own and that nothing here imports.
 UNUSED_MODULES = ("nis", "_dbm", "readline", "_curses", "ossaudiodev", "_test", "_ctypes_test", "xx", "_xx")
 
+# Pure Python, and published as source only. Of what it needs, crcmod is so too, with a part in C: crcmod-plus is the
+# same as a wheel.
+OSS, OSS_NEEDS = "oss2", ("crcmod-plus", "aliyun-python-sdk-kms", "pycryptodome", "six")
+# Of the packages: models of three hundred services besides S3, and tests.
+UNUSED_DATA = {"botocore/data": ("s3",), "boto3/data": (), "boto3/examples": (), "Crypto/SelfTest": ()}
+
 PYTHON_LAUNCHER = f"""#!/bin/sh
 # The loader is named so that the host's C library is never used; --argv0 so that children are started this way, too.
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -135,16 +141,29 @@ def _imports(path: Path) -> Iterator[str]:
 
 def _wheels(packages: Path) -> None:
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (17, 28, 34)]
+    listed = re.findall(r"^([a-z0-9-]+)", (HERE / "requirements.txt").read_text(), re.MULTILINE)
+    _pip(
+        packages,
+        *("--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"),
+        *(*platforms, "--platform=manylinux2014_x86_64"),
+        *(*OSS_NEEDS, *(name for name in listed if name != OSS)),
+    )
+    _pip(packages, "--no-deps", "--no-build-isolation", OSS)
+    shutil.rmtree(packages / "bin", ignore_errors=True)
+    for folder, kept in UNUSED_DATA.items():
+        for path in (packages / folder).iterdir():
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path)
+
+
+def _pip(packages: Path, *options: str) -> None:
     subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--target", str(packages), "--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"),
-            *(*platforms, "--platform=manylinux2014_x86_64", "--no-compile"),
-            *("-c", str(REPOSITORY / "constraints.txt"), "-r", str(HERE / "requirements.txt")),
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
+            *("--target", str(packages), "-c", str(REPOSITORY / "constraints.txt"), *options),
         ],
         check=True,
     )
-    shutil.rmtree(packages / "bin", ignore_errors=True)
 
 
 def _libraries(root: Path, tree: Path) -> None:

@@ -224,7 +224,10 @@ def test_increments_to_a_volume_and_a_bucket_build_on_a_seed_on_disks(
     assert stack.verify(2, sda="d-v1")["root"] == direct["root"] and same(path, volume)
     stack.commit(2)
     change(path, 6)
+    loaded = Path(f"/proc/{stack.agent.process.pid}/maps")
+    assert "fastcrc" not in loaded.read_text() and "Crypto/" not in loaded.read_text(), "an SDK takes tens of MiB"
     on = fill(stack, 3, 2, sda=bucket)
+    assert "fastcrc" in loaded.read_text() and "Crypto/" in loaded.read_text()
     assert on["base_used"] == 2 and on["disks"][0]["sent_bytes"] == BLOCK
     (joined,) = open_archive(bucket).chain(3)
     assert joined.base == 2 and joined.base_root == direct["disks"][0]["root"]

@@ -26,6 +26,20 @@ REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "packaging" / "agent"
 MIB = 1 << 20
 KEY = "0123456789abcdef" * 4
+ASK_BUCKETS = """
+from wavelift.stores.base import Unavailable
+from wavelift.stores.bucket import Bucket
+from wavelift.stores.oss import OssStore
+from wavelift.stores.patience import Patience
+from wavelift.stores.s3 import S3Store
+bucket = Bucket("http://127.0.0.1:1", "packs", "web", "cn-local", "id", "secret", by_path=True)
+for kind in (OssStore, S3Store):
+    try:
+        kind(lambda: bucket, Patience(0)).put("a", b"data")
+    except Unavailable:
+        continue
+    raise SystemExit(kind.__name__)
+"""
 
 
 def builder() -> ModuleType:
@@ -213,6 +227,8 @@ def test_installs_offline_replicates_an_image_and_leaves_nothing(
         assert status.state is JobState.SUCCEEDED, status.error
     assert (tmp_path / "volume").read_bytes() == content
     host.run("/opt/wavelift-agent/bin/python3", "-I", "-c", "from wavelift.sources.nbd import binding; binding().NBD()")
+    # The stores of archives, with their SDKs and what those load; no answer comes, as nothing listens.
+    host.run("/opt/wavelift-agent/bin/python3", "-I", "-c", ASK_BUCKETS)
 
     host.run("sh", "/agent.run")
     assert secret_file.read_text() == secret
