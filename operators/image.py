@@ -62,6 +62,10 @@ class ImageOperator(StepOperator):
             pending = self._transfer(run, backend, generation, donor, disk, event)
             if pending is not None:
                 return pending
+        if backend.donor_disk(donor, labels).attached_to != donor.id:
+            backend.detach(disk.id)
+        # Waits as well where an earlier try has asked for it.
+        backend.attach(disk.id, donor.id, bootable=True)
         result: dict[str, Any] = {"generation": generation, "strategy": ImageStrategy.DONOR.value}
         if Keep.IMAGE in run.migration.keep:
             snapshots = self._snapshots(run, backend, generation, {boot.id: disk})
@@ -100,9 +104,6 @@ class ImageOperator(StepOperator):
             status = self.job(service, key, spec, event)
         if status.state is not JobState.SUCCEEDED:
             return self.wait_for_gateway(run, key)
-        backend.detach(clone.id)
-        backend.detach(disk.id)
-        backend.attach(disk.id, donor.id, bootable=True)
         backend.mark(donor, HOLDS, clone.id)
         return None
 
