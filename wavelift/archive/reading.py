@@ -10,10 +10,11 @@ from wavelift.blocks.packscan import Place, scan
 from wavelift.stores.base import Store
 
 # For the headers of records: as far as they lie close together, a call brings twice as many bytes as the one before.
-_FIRST, _LONGEST = 64 << 10, 4 << 20
-# For data.
-WINDOW = 4 << 20
+_FIRST, _LONGEST = 64 << 10, 1 << 20
+# For data that comes in pieces smaller than a call is worth.
+WINDOW = 1 << 20
 _WINDOWS_KEPT = 16
+_ALONE = WINDOW // 4
 
 
 def scan_object(store: Store, key: str) -> tuple[PackHeader, list[Place]]:
@@ -41,6 +42,8 @@ class Windows:
 
     def read(self, key: str, at: int, length: int) -> memoryview:
         """Fewer bytes where the object ends. Raises `StoreError`."""
+        if length >= _ALONE:
+            return memoryview(self._store.get(key, at, length))
         first, last = at // WINDOW, (at + length - 1) // WINDOW
         if first == last:
             begin = at - first * WINDOW

@@ -162,10 +162,10 @@ class DirectoryStore:
 
 
 def _all_of(fd: int, length: int) -> bytes:
-    found = bytearray()
+    found = os.read(fd, length)
     while len(found) < length and (piece := os.read(fd, length - len(found))):
         found += piece
-    return bytes(found)
+    return found
 
 
 def _raise(error: OSError) -> None:
