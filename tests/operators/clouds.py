@@ -32,7 +32,8 @@ from wavelift.manifest.schema import Manifest
 
 _DEMO = (Path(__file__).resolve().parents[2] / "manifests" / "demo.yaml").read_text()
 # The demo's, on what every cloud has.
-MANIFEST = Manifest.model_validate(yaml.safe_load(_DEMO.replace("wavelift-demo", "sg-local-default")))
+TEXT = _DEMO.replace("wavelift-demo", "sg-local-default")
+MANIFEST = Manifest.model_validate(yaml.safe_load(TEXT))
 WAVELIFT = str(Path(sys.executable).with_name("wavelift"))
 
 
