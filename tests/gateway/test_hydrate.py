@@ -269,6 +269,23 @@ def test_it_waits_for_what_is_still_on_its_way(gateway: Gateway, tmp_path: Path)
     assert path.read_bytes() == bytes_of(blocks)
 
 
+def test_those_that_wait_for_disks_keep_nobody_from_working(gateway: Gateway, whole: Any, tmp_path: Path) -> None:
+    """Each once held one of the gateway's four threads for jobs, for weeks."""
+    _, one, _ = whole
+    keys = []
+    for number in range(6):
+        gateway.volume(f"patient{number}")
+        spec = spec_of(one, f"d-patient{number}", in_folder(tmp_path / f"on-its-way-{number}"), wait_seconds=3600)
+        keys.append(f"{MIGRATION}/1/patient-{number}")
+        gateway.client.submit(keys[-1], spec)
+    for key in keys:
+        gateway.until(key, lambda job: job.step.startswith("waiting for generation"))
+    gateway.volume("busy")
+    assert gateway.root_of("d-busy", 1, "verify-beside-the-patient")
+    for key in keys:
+        assert gateway.client.cancel(key).state == "cancelled"
+
+
 @pytest.mark.parametrize("kind", ["throttle", "corrupt-body", "truncated-body", "reset", "drop-reply"])
 def test_a_bad_day_of_the_store_costs_time_and_nothing_else(
     gateway: Gateway, bucket: Bucket, whole: tuple[Archive, Generation, Blocks], fault: Callable[..., None], kind: str

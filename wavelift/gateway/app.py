@@ -15,6 +15,7 @@ from wavelift.blocks.handshake import readable
 from wavelift.blocks.limits import LimitAnswer, Limits, SetLimit
 from wavelift.blocks.throttle import Throttle
 from wavelift.gateway.data import DataServer
+from wavelift.gateway.hands import AT_WORK, WAITING, Hands
 from wavelift.gateway.hydrate_spec import HydrateSpec
 from wavelift.gateway.hydrating import Hydrating
 from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
@@ -84,15 +85,17 @@ class VolumeAnswer(BaseModel):
 def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks, throttle: Throttle) -> JobRunner:
     """`throttle` is what the packs that jobs fetch go through."""
     jobs = GatewayJobs(volumes, readbacks)
-    hydrating = Hydrating(volumes, readbacks, throttle, state / "hydrations")
+    hands = Hands()
+    hydrating = Hydrating(volumes, readbacks, throttle, state / "hydrations", hands)
     kinds: list[JobKind[Any]] = [
-        JobKind("verify", VerifySpec, jobs.verify),
-        JobKind("sample", SampleSpec, partial(read_sample, volumes)),
-        JobKind("prepare", PrepareSpec, jobs.prepare),
-        JobKind("transfer", TransferSpec, partial(transfer, volumes)),
+        JobKind("verify", VerifySpec, hands.doing(jobs.verify)),
+        JobKind("sample", SampleSpec, hands.doing(partial(read_sample, volumes))),
+        JobKind("prepare", PrepareSpec, hands.doing(jobs.prepare)),
+        JobKind("transfer", TransferSpec, hands.doing(partial(transfer, volumes))),
         JobKind("hydrate", HydrateSpec, hydrating.run),
     ]
-    return JobRunner(JobStore(state / "jobs.db"), kinds, moves=("wire", "written", "verified"))
+    store, moves = JobStore(state / "jobs.db"), ("wire", "written", "verified")
+    return JobRunner(store, kinds, workers=AT_WORK + WAITING, moves=moves)
 
 
 def admit(claims: Claims, key: str, spec: Mapping[str, Any] | None) -> None:

@@ -17,6 +17,7 @@ from wavelift.blocks.compare import differences
 from wavelift.blocks.errors import MapError
 from wavelift.blocks.readback import ReadBack
 from wavelift.blocks.throttle import Throttle
+from wavelift.gateway.hands import Hands
 from wavelift.gateway.hydrate_coming import Coming, awaited
 from wavelift.gateway.hydrate_spec import BaseMismatch, HydrateDisk, HydrateSpec
 from wavelift.gateway.readbacks import ReadBacks
@@ -31,8 +32,9 @@ Turn = Callable[[], AbstractContextManager[None]]
 
 
 class Hydrating:
-    def __init__(self, volumes: Volumes, readbacks: ReadBacks, throttle: Throttle, folder: Path) -> None:
+    def __init__(self, volumes: Volumes, readbacks: ReadBacks, throttle: Throttle, folder: Path, hands: Hands) -> None:
         """`folder` is where it is kept what is done; what is fetched goes through the throttle."""
+        self._hands = hands
         self._volumes = volumes
         self._readbacks = readbacks
         self._throttle = throttle
@@ -47,6 +49,7 @@ class Hydrating:
         coming = [awaited(context, number, deadline) for number in range(len(spec.disks))]
         context.step("waiting")
         with ExitStack() as stack:
+            stack.enter_context(self._hands.at_work(context))
             turns = self._turns(context, coming, stack)
             works = [self._resumed(each) for each in coming]
             bases = [
