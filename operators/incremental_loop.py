@@ -13,6 +13,7 @@ from operators.run import MigrationRun
 from operators.snapshot import take_snapshots
 from operators.step import Event, Outcome, StepOperator
 from operators.triggers import WaitTrigger
+from storage_backends.base import Role
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,6 +58,9 @@ class IncrementalLoopOperator(StepOperator):
             taken = take_snapshots(self, run, generation)
             if not isinstance(taken, dict):
                 return taken
+            if run.migration.route.lands:
+                pruned = run.backend().prune_snapshots(run.labels(Role.REPLICA), sync.snapshots)
+                self.log.info("snapshots deleted by the policy: %s", [each.id for each in pruned])
             # Lag: how old the oldest change not yet in the cloud can be now, the migration's RPO.
             lag = (datetime.now(UTC) - start).total_seconds()
             cycle = {**record, "snapshots": taken, "lag_seconds": round(lag, 1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from operators.hooks import find_connection, shipped_of
@@ -27,7 +28,7 @@ class PreflightOperator(StepOperator):
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         sizes, findings = self._source(run)
         if run.migration.route.lands:
-            findings += self._cloud(run)
+            findings += self._cloud(run, sizes)
         findings += self._archives(run)
         if findings:
             listed = "\n".join(f"{number}. {finding}" for number, finding in enumerate(findings, 1))
@@ -86,12 +87,13 @@ class PreflightOperator(StepOperator):
             ]
         return []
 
-    def _cloud(self, run: MigrationRun) -> list[str]:
+    def _cloud(self, run: MigrationRun, sizes: Mapping[str, int]) -> list[str]:
         connection = run.manifest.cloud.connection
         try:
             backend = run.backend()
             backend.check_access()
-            return list(backend.check_target(run.instance_spec("", 0)))
+            volumes = [run.volume_spec(disk, sizes[disk.id]) for disk in run.disks if disk.id in sizes]
+            return list(backend.check_target(run.instance_spec("", 0), volumes))
         except (BackendError, WaveliftError) as error:
             return [_finding(f"Cloud (connection {connection})", error)]
 

@@ -190,8 +190,8 @@ class BootableBackend(StorageBackend, Protocol):
     def sink(self, volume_id: str, labels: Labels, generation: int) -> SinkDescriptor:
         """Of the gateway."""
 
-    def check_target(self, spec: InstanceSpec) -> Sequence[str]:
-        """Every reason why such an instance could not be run here; empty when none is known."""
+    def check_target(self, spec: InstanceSpec, volumes: Sequence[VolumeSpec] = ()) -> Sequence[str]:
+        """Every reason why such an instance with such volumes could not be had here; empty when none is known."""
 
     def ensure_gateway(self, labels: Labels, vswitch: str, disks: int = 16) -> Resource:
         """The running gateway of these labels, sized for so many disks; one that has stopped is replaced."""
@@ -245,6 +245,9 @@ class BootableBackend(StorageBackend, Protocol):
 
     def start_instance(self, instance_id: str) -> None:
         """Begin to start it where it is stopped."""
+
+    def prune_snapshots(self, labels: Labels, keep: int) -> Sequence[Resource]:
+        """Delete all but the last `keep` generations of each volume, but none that something uses; what was deleted."""
 
     def console(self, instance_id: str) -> str: ...
 

@@ -120,6 +120,9 @@ class Sync(_Strict):
 
     cycles: Annotated[int, Field(ge=0, le=1000)] = 1
     interval: Seconds = 900.0
+    snapshots: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=7, description="of how many generations the snapshots stay while it runs; an archive keeps all"
+    )
 
 
 class Check(_Strict):
