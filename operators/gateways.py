@@ -1,7 +1,7 @@
 """The gateways that a migration run uses: which of the wave's, what is attached to them, and what serves there.
 
 Which ones follows from the manifest alone, so migrations that start at the same moment never compete for the same
-slots (docs/decisions/0019-shared-gateways.md).
+slots (docs/decisions/0020-shared-gateways.md).
 """
 
 from __future__ import annotations

@@ -82,6 +82,8 @@ class Donors:
         return []
 
     def _image(self) -> dict[str, object] | None:
+        if not self._settings.donor_image:
+            return None
         request = models.DescribeImagesRequest(region_id=self._settings.region, image_id=self._settings.donor_image)
         images: list[dict[str, object]] = self._api.call("describe_images", request)["Images"]["Image"]
         return images[0] if images else None

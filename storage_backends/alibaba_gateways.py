@@ -2,7 +2,7 @@
 
 A gateway's labels name it: a wave run's, and its number in there. Whoever uses one leaves a mark on it, a tag of his
 own, and looks at it again afterwards; whoever removes one marks that first, and looks for users again afterwards. So
-one of the two sees the other in time, whatever the order (docs/decisions/0019-shared-gateways.md).
+one of the two sees the other in time, whatever the order (docs/decisions/0020-shared-gateways.md).
 """
 
 from __future__ import annotations
