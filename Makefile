@@ -5,7 +5,7 @@ READY  := .venv/.ready
 .PHONY: demo up down test test-slow lint setup clean agent-bundle api
 
 demo: $(READY)            ## run the main job: migrate the demo machine onto the local cloud and boot it
-	$(PYTHON) -m demo run
+	$(PYTHON) -m demo run $(if $(ROUTE),--route "$(ROUTE)")
 
 up: $(READY)              ## start everything and leave it running
 	$(PYTHON) -m demo up

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -12,11 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from demo.machine.change import write_generation
+from demo.parts import REPO
 from demo.processes import StackError
+from demo.routes import by
 from demo.run import MigrationView, run_wave, summary
 from demo.show import Progress, show_summary
-from demo.stack import DEFAULT_STATE, REPO, Stack, find, launch
+from demo.stack import DEFAULT_STATE, Stack, find, launch
 from wavelift.manifest.load import load
+from wavelift.manifest.route import Route
 
 _UI_PORT = 8080
 
@@ -27,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("run", "up", "down"))
     parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of the running stack")
     parser.add_argument("--manifest", type=Path, default=REPO / "manifests" / "demo.yaml")
+    routes = ", ".join(repr(route.value) for route in Route)
+    parser.add_argument("--route", type=Route, help=f"on a stack of its own, the demo's wave by {routes}")
     parser.add_argument("--json", type=Path, help="write the summary there as well")
     given = parser.parse_args(argv)
     # A log or a pipe has no width of its own; ids and paths must not be torn there.
@@ -37,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         if given.command == "up":
             _print_login(console, _running(console, given.state, _UI_PORT))
             return 0
+        if given.route is not None:
+            return _by_route(console, given.state, given.route, given.json)
         return _run(console, given.state, given.manifest, given.json)
     except (StackError, httpx.HTTPError, TimeoutError) as error:
         console.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
@@ -46,8 +54,10 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _running(console: Console, state: Path, port: int) -> Stack:
-    return find(state) or launch(state, say=lambda text: console.print(f"- {text}", highlight=False), port=port)
+def _running(console: Console, state: Path, port: int, manifests: Path | None = None) -> Stack:
+    return find(state) or launch(
+        state, say=lambda text: console.print(f"- {text}", highlight=False), port=port, manifests=manifests
+    )
 
 
 def _down(console: Console, state: Path) -> int:
@@ -60,9 +70,23 @@ def _down(console: Console, state: Path) -> int:
     return 0
 
 
-def _run(console: Console, state: Path, manifest_file: Path, json_file: Path | None) -> int:
+def _by_route(console: Console, state: Path, route: Route, json_file: Path | None) -> int:
+    if find(state) is not None:
+        raise StackError(f"A stack with the manifests of the repository runs in {state}; stop it with `make down`.")
+    with tempfile.TemporaryDirectory(prefix="wavelift-route-") as folder:
+        shipped, manifests = Path(folder) / "disk", Path(folder) / "manifests"
+        shipped.mkdir()
+        manifests.mkdir()
+        manifest = manifests / "demo.yaml"
+        manifest.write_text(by(route, shipped, (REPO / "manifests" / "demo.yaml").read_text()))
+        return _run(console, state, manifest, json_file, manifests)
+
+
+def _run(
+    console: Console, state: Path, manifest_file: Path, json_file: Path | None, manifests: Path | None = None
+) -> int:
     stays = find(state) is not None
-    stack = _running(console, state, 0)
+    stack = _running(console, state, 0, manifests)
     try:
         return _migrate(console, stack, manifest_file, json_file)
     finally:

@@ -53,7 +53,8 @@ class WaveResult:
 
     @property
     def verified(self) -> bool:
-        return self.state == "success" and all(view.state("boot_verify") == "success" for view in self.views.values())
+        """Every migration's last step before its cleanup went well: where the route ends in an instance, it booted."""
+        return self.state == "success" and all(view.state("verified") == "success" for view in self.views.values())
 
 
 def run_wave(

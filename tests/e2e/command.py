@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.stack import REPO, Stack
+from demo.parts import REPO
+from demo.stack import Stack
 
 
 @dataclass(frozen=True)

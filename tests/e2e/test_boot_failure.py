@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 
-from demo.stack import REPO, Stack, agent_connection, cloud_extra
+from demo.parts import REPO
+from demo.stack import Stack, agent_connection, cloud_extra
 from operators.boot_verify import BootVerifyOperator
 from operators.cleanup import CleanupOperator
 from operators.image import ImageOperator
