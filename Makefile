@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: demo up down test test-slow lint setup clean agent-bundle api
+.PHONY: demo up down test test-slow test-routes lint setup clean agent-bundle api
 
 demo: $(READY)            ## run the main job: migrate the demo machine onto the local cloud and boot it
 	$(PYTHON) -m demo run $(if $(ROUTE),--route "$(ROUTE)")
@@ -18,6 +18,9 @@ test: $(READY) lint       ## linters, types, import rules and the everyday suite
 
 test-slow: $(READY)       ## what takes minutes more: machines that fail to boot, LVM inside a machine, kills, a live guest
 	$(PYTHON) -m pytest -m slow
+
+test-routes: $(READY)     ## the demo's machine by every route, with three increments: the same root at the end of each
+	$(PYTHON) -m pytest -m routes
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -18,7 +18,9 @@ from wavelift.manifest.load import load
 from wavelift.manifest.route import Route
 from wavelift.service.client import ServiceClient, ServiceError
 
-pytestmark = [pytest.mark.e2e, pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.machine, pytest.mark.routes, pytest.mark.timeout(1500)]
+# Those that between them use every carrier.
+IN_CI = (Route.VIA_OSS, Route.SEED_OFFLINE_THEN_DIRECT)
 LAST = 4
 STEP = 1 << 20
 
@@ -80,7 +82,10 @@ def first_root() -> dict[str, str]:
     return {}
 
 
-@pytest.mark.parametrize("route", list(Route), ids=lambda route: route.value)
+@pytest.mark.parametrize(
+    "route",
+    [pytest.param(route, marks=[pytest.mark.slow] if route in IN_CI else [], id=route.value) for route in Route],
+)
 def test_a_route_ends_in_the_same_bytes_as_every_other(
     stack: Stack, by_route: dict[Route, Path], states: dict[int, Path], first_root: dict[str, str], route: Route
 ) -> None:
