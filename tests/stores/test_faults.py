@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.stores.conftest import KINDS
 from wavelift.localcloud.faults.rules import Rule
 from wavelift.localcloud.server import LocalCloud
 from wavelift.stores.base import AlreadyThere, Corrupted, Denied, Store, Unavailable
-from wavelift.stores.bucket import Bucket
+from wavelift.stores.bucket import BadBucket, Bucket
 from wavelift.stores.oss import OssStore
 from wavelift.stores.patience import Patience
 from wavelift.stores.s3 import S3Store
@@ -101,3 +102,20 @@ def test_an_object_that_ends_early_is_got_again(store: Store, fault: Fault) -> N
     store.put("a/1", DATA)
     fault("truncated-body", times=1)
     assert store.get("a/1") == DATA
+
+
+@pytest.mark.parametrize("kind", [OssStore, S3Store])
+@pytest.mark.parametrize("change", [{"bucket": "Not_a_name!"}, {"endpoint": "no url"}])
+def test_a_bucket_that_cannot_be_is_named(
+    bucket: Bucket, kind: type[OssStore | S3Store], change: dict[str, str]
+) -> None:
+    """At once: it is not a store that does not answer."""
+    wrong, tries = replace(bucket, **change), list[float]()
+    with pytest.raises(BadBucket) as caught:
+        kind(wrong, Patience(60, tries.append)).get("a/1")
+    assert (caught.value.code, caught.value.bucket, caught.value.endpoint) == (
+        "bad_bucket",
+        wrong.bucket,
+        wrong.endpoint,
+    )
+    assert wrong.bucket in caught.value.message and caught.value.remedy and tries == []

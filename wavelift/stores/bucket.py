@@ -8,12 +8,27 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
 
+from wavelift.stores.base import StoreError
+
 T = TypeVar("T")
 
 # What both protocols take in one request.
 DELETE_AT_ONCE = 1000
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
+
+
+class BadBucket(StoreError):
+    """A bucket that cannot be asked for: its name or its endpoint is none."""
+
+    default_code = "bad_bucket"
+
+    def __init__(self, bucket: Bucket, why: str) -> None:
+        self.bucket, self.endpoint = bucket.bucket, bucket.endpoint
+        super().__init__(
+            f"The bucket {bucket.bucket!r} at {bucket.endpoint!r} cannot be asked for: {why}",
+            "Correct its name (3 to 63 small letters, digits and '-') or its endpoint (a URL).",
+        )
 
 
 @dataclass(frozen=True)

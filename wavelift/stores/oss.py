@@ -12,7 +12,7 @@ import requests
 from oss2 import exceptions
 
 from wavelift.stores.base import AlreadyThere, Corrupted, Denied, Entry, NotThere, StoreError, Unavailable, checked
-from wavelift.stores.bucket import CONNECT_SECONDS, READ_SECONDS, Bucket, Client, in_batches
+from wavelift.stores.bucket import CONNECT_SECONDS, READ_SECONDS, BadBucket, Bucket, Client, in_batches
 from wavelift.stores.patience import Busy, Patience
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ _PAGE = 1000
 
 class OssStore:
     def __init__(self, bucket: Bucket | Callable[[], Bucket], patience: Patience | None = None) -> None:
-        """A callable is asked before each call, so that renewed credentials are used."""
+        """A callable is asked before each call, so that renewed credentials are used. Raises `BadBucket`."""
         where = bucket if callable(bucket) else lambda: bucket
         self._about = where()
         self._patience = patience or Patience()
@@ -38,19 +38,22 @@ class OssStore:
             auth: Any = oss2.StsAuth(bucket.access_key_id, bucket.access_key_secret, bucket.token, auth_version="v4")
         else:
             auth = oss2.AuthV4(bucket.access_key_id, bucket.access_key_secret)
-        return oss2.Bucket(
-            auth,
-            bucket.endpoint,
-            bucket.bucket,
-            region=bucket.region,
-            session=self._session,
-            connect_timeout=(CONNECT_SECONDS, READ_SECONDS),
-            # Computed here: oss2's own takes ten times as long as sending does.
-            enable_crc=False,
-            is_path_style=bucket.by_path,
-            # The store's endpoint is in its settings; a proxy of the environment is not meant for it.
-            proxies={"http": "", "https": ""},
-        )
+        try:
+            return oss2.Bucket(
+                auth,
+                bucket.endpoint,
+                bucket.bucket,
+                region=bucket.region,
+                session=self._session,
+                connect_timeout=(CONNECT_SECONDS, READ_SECONDS),
+                # Computed here: oss2's own takes ten times as long as sending does.
+                enable_crc=False,
+                is_path_style=bucket.by_path,
+                # The store's endpoint is in its settings; a proxy of the environment is not meant for it.
+                proxies={"http": "", "https": ""},
+            )
+        except exceptions.ClientError as error:
+            raise BadBucket(bucket, error.body.removeprefix("ClientError: ")) from None
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from botocore import exceptions
 from botocore.config import Config
 
 from wavelift.stores.base import AlreadyThere, Corrupted, Denied, Entry, NotThere, StoreError, Unavailable, checked
-from wavelift.stores.bucket import CONNECT_SECONDS, READ_SECONDS, Bucket, Client, in_batches
+from wavelift.stores.bucket import CONNECT_SECONDS, READ_SECONDS, BadBucket, Bucket, Client, in_batches
 from wavelift.stores.patience import Busy, Patience
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ _BUSY = ("SlowDown", "Throttling", "RequestLimitExceeded", "ServiceUnavailable")
 
 class S3Store:
     def __init__(self, bucket: Bucket | Callable[[], Bucket], patience: Patience | None = None) -> None:
-        """A callable is asked before each call, so that renewed credentials are used."""
+        """A callable is asked before each call, so that renewed credentials are used. Raises `BadBucket`."""
         where = bucket if callable(bucket) else lambda: bucket
         self._about = where()
         self._patience = patience or Patience()
@@ -118,6 +118,8 @@ class S3Store:
                 return call(tries)
             except exceptions.ClientError as error:
                 raise self._explained(key, error) from error
+            except exceptions.ParamValidationError as error:
+                raise BadBucket(self._about, str(error)) from None
             except exceptions.BotoCoreError as error:
                 raise Unavailable(
                     f"{self.name} cannot be reached: {error}.", "Check endpoint and network; it goes on later."
@@ -162,16 +164,19 @@ def _connect(bucket: Bucket) -> Any:
         "read_timeout": READ_SECONDS,
         "proxies": {},
     }
-    client = boto3.client(
-        "s3",
-        aws_access_key_id=bucket.access_key_id,
-        aws_secret_access_key=bucket.access_key_secret,
-        aws_session_token=bucket.token or None,
-        region_name=bucket.region,
-        endpoint_url=bucket.endpoint,
-        verify=bucket.ca_file or None,
-        config=Config(**settings),
-    )
+    try:
+        client = boto3.client(
+            "s3",
+            aws_access_key_id=bucket.access_key_id,
+            aws_secret_access_key=bucket.access_key_secret,
+            aws_session_token=bucket.token or None,
+            region_name=bucket.region,
+            endpoint_url=bucket.endpoint,
+            verify=bucket.ca_file or None,
+            config=Config(**settings),
+        )
+    except ValueError as error:
+        raise BadBucket(bucket, f"{error}.") from None
     client.meta.events.register("before-sign.s3.PutObject", _forbid_as_oss_does)
     client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
     return client
