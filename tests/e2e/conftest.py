@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from demo.parts import REPO
 from demo.routes import by
-from demo.stack import REPO, Stack, agent_connection, cloud_extra, launch
+from demo.stack import Stack, agent_connection, cloud_extra, launch
 from tests.e2e.broken import broken_manifests
 from tests.e2e.command import Told, run_demo
+from tests.e2e.donors import with_a_donor
 from tests.e2e.resources import everything
 from wavelift.manifest.route import Route
 
@@ -25,6 +27,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "demo.yaml").write_text(demo)
     for name, text in broken_manifests(demo).items():
         (folder / f"{name}.yaml").write_text(text)
+    (folder / "donor.yaml").write_text(with_a_donor(demo))
     return folder
 
 
