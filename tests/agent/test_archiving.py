@@ -330,3 +330,58 @@ def test_two_disks_do_not_share_an_archive(stack: Stack, tmp_path: Path) -> None
     assert job.error is not None and job.error.code == "invalid"
     with pytest.raises(Exception, match="no generation 1"):
         Archive.load(open_archive(archive), 1)
+
+
+def cancelled(client: ServiceClient, key: str) -> None:
+    """The answer comes once the handler has ended: in no time that a silent store is waited for."""
+    job = client.request("DELETE", f"/v1/jobs/{key}", timeout=10)
+    assert job["state"] == "cancelled", job
+
+
+HANGS = {"kind": "delay", "seconds": 3600}
+
+
+@pytest.mark.parametrize(
+    ("fault", "action", "resource", "step"),
+    [
+        (HANGS, "GetObject", "*archive.json", "opening"),
+        (HANGS, "PutObject", "*/packs/*", "copying"),
+        ({"kind": "reset"}, "PutObject", "*/packs/*", "copying"),
+        (HANGS, "PutObject", "*generations/1.packs", "committing"),
+    ],
+)
+def test_a_cancel_waits_for_no_store(
+    stack: Stack, faults: LocalCloud, fault: dict[str, Any], action: str, resource: str, step: str
+) -> None:
+    path = stack.disk("sda", SIZE, {0: noise(SIZE)})
+    archive = bucket_of(faults, f"silent/{fault['kind']}/{step}")
+    rule = {"id": "silent", "service": "oss", "action": action, "resource": resource, "fault": fault}
+    faults.faults.add([Rule.model_validate(rule)])
+    stack.start()
+    with stack.agent_client as client:
+        client.submit(COPY, spec(1, None, {"sda": archive}))
+        while not faults.faults.counter("silent").injected:
+            assert client.job(COPY).state in (JobState.QUEUED, JobState.RUNNING)
+        assert client.job(COPY).step == step
+        cancelled(client, COPY)
+        faults.faults.reset()
+        client.submit(COPY, spec(1, None, {"sda": archive}))
+        assert succeeded(client, COPY)["root"] == root_of({"sda": path.read_bytes()})
+        assert checked(client, 1, sda=archive)["lost_bytes"] == 0
+    assert held(archive, 1) == path.read_bytes()
+
+
+def test_so_it_is_with_a_check(stack: Stack, faults: LocalCloud) -> None:
+    stack.disk("sda", SIZE, {0: noise(SIZE)})
+    archive = bucket_of(faults, "silent/check")
+    stack.start()
+    fill(stack, 1, None, sda=archive)
+    rule = {"id": "silent", "service": "oss", "action": "GetObject", "resource": "*/packs/*", "fault": HANGS}
+    faults.faults.add([Rule.model_validate(rule)])
+    key = f"{MIGRATION}/1/check"
+    about = {"kind": "check", "migration": MIGRATION, "generation": 1}
+    with stack.agent_client as client:
+        client.submit(key, {**about, "disks": [{"disk": "sda", "archive": archive.model_dump()}]})
+        while not faults.faults.counter("silent").injected:
+            assert client.job(key).state in (JobState.QUEUED, JobState.RUNNING)
+        cancelled(client, key)

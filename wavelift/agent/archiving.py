@@ -21,6 +21,7 @@ from wavelift.blocks.sink import Sink
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.job_context import JobContext
 from wavelift.sources.base import Source
+from wavelift.stores.patience import Patience
 
 
 class Archives:
@@ -34,7 +35,9 @@ class Archives:
         self._opened: dict[str, Archive] = {}
         for index, wanted in enumerate(context.spec.disks):
             if not isinstance(wanted.sink, SinkDescriptor):
-                self._opened[wanted.disk] = open_archive(partial(_descriptor, context, index), create=True)
+                self._opened[wanted.disk] = open_archive(
+                    partial(_descriptor, context, index), create=True, patience=Patience(stop=context.stop)
+                )
         if len({archive.id for archive in self._opened.values()}) < len(self._opened):
             raise InvalidRequest("Two disks of the job go to one archive.", "Give each disk an archive of its own.")
 
@@ -80,6 +83,7 @@ class Archives:
             state.map(disk, spec.generation),
             about["consistency"],
             state.kept_from(spec.generation),
+            self._context.stop,
         )
         kept = {"generation": made.generation, "packs": made.packs, "pack_bytes": made.pack_bytes}
         return {**about, "archive": kept}

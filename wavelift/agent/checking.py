@@ -14,6 +14,7 @@ from wavelift.archive.verify import Verdict, verify
 from wavelift.blocks.blockmap import DiskMap, disk_root, generation_root, segments_of
 from wavelift.service.errors import InvalidRequest
 from wavelift.service.job_context import JobContext
+from wavelift.stores.patience import Patience
 
 
 def check(context: JobContext[CheckSpec]) -> dict[str, Any]:
@@ -24,7 +25,8 @@ def check(context: JobContext[CheckSpec]) -> dict[str, Any]:
     """
     spec = context.spec
     context.step("opening")
-    opened = [open_archive(partial(_descriptor, context, index)) for index in range(len(spec.disks))]
+    patience = Patience(stop=context.stop)
+    opened = [open_archive(partial(_descriptor, context, index), patience=patience) for index in range(len(spec.disks))]
     totals = [sum(each.pack_bytes for each in archive.chain(spec.generation)) for archive in opened]
     context.step("checking")
     disks = []

@@ -192,14 +192,15 @@ class Archive:
         found: DiskMap,
         consistency: str,
         first_sequence: int,
+        stop: threading.Event | None = None,
     ) -> Generation:
         """Make what the sinks got a generation of this map, as an increment on `base`, here or elsewhere, whose root
         is `base_root`. Again for the same content it changes nothing.
 
-        `first_sequence` is that of the attempt that made the map. Raises `OtherContent`, `PacksLost`, `BlocksLost`,
-        `Busy` while a sweep is under way, `MapError`, `StoreError`.
+        `first_sequence` is that of the attempt that made the map. Nothing is waited for once `stop` is set. Raises
+        `OtherContent`, `PacksLost`, `BlocksLost`, `Busy` while a sweep is under way, `MapError`, `StoreError`.
         """
-        with held(self.store, "commit", waits_for=("sweep",), wait_seconds=SWEPT_SECONDS):
+        with held(self.store, "commit", waits_for=("sweep",), wait_seconds=SWEPT_SECONDS, stop=stop):
             root = found.root.hex()
             there = self._there(number, root)
             if there is not None:
@@ -207,7 +208,7 @@ class Archive:
             before = self._base_of(base, base_root)
             known = None if before is None else self.map(before)
             put = self._put.get(number, set())
-            packs = contribution(self, number, found, first_sequence, put, Patience(LISTED_SECONDS))
+            packs = contribution(self, number, found, first_sequence, put, Patience(LISTED_SECONDS, stop=stop))
             if base is None or known is not None:
                 require_covered(found, packs, known)
             self._write_map(number, found, known)

@@ -136,10 +136,17 @@ class Lease:
 
 @contextmanager
 def held(
-    store: Store, what: str, *, against: Sequence[str] = (), waits_for: Sequence[str] = (), wait_seconds: float = 0.0
+    store: Store,
+    what: str,
+    *,
+    against: Sequence[str] = (),
+    waits_for: Sequence[str] = (),
+    wait_seconds: float = 0.0,
+    stop: threading.Event | None = None,
 ) -> Iterator[Lease]:
-    """While nobody of the kinds `against` is at work, and once those of `waits_for` have ended. Raises `Busy`,
-    `StoreError`."""
+    """While nobody of the kinds `against` is at work, and once those of `waits_for` have ended, for which nobody waits
+    once `stop` is set. Raises `Busy`, `StoreError`."""
+    stop = stop or threading.Event()
     lease = Lease(store, what)
     lease.say()
     teller = threading.Thread(target=lease.goes_on, name=f"lease of {what}", daemon=True)
@@ -149,9 +156,8 @@ def held(
             raise Busy(store.name, kind, who)
         deadline = time.monotonic() + wait_seconds
         while other := next(lease.others(waits_for), None):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or stop.wait(_PAUSE_SECONDS):
                 raise Busy(store.name, *other)
-            time.sleep(_PAUSE_SECONDS)
         yield lease
     finally:
         lease.end()

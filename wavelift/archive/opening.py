@@ -29,6 +29,7 @@ from wavelift.stores.bucket import Bucket
 from wavelift.stores.directory import DirectoryStore
 from wavelift.stores.disk_label import read_label
 from wavelift.stores.offline import OfflineStore
+from wavelift.stores.patience import Patience
 from wavelift.stores.prefixed import PrefixedStore
 
 FOLDER, OFFLINE, OSS, S3 = "folder:", "offline:", "oss://", "s3://"
@@ -43,15 +44,19 @@ class BadPlace(ArchiveError):
     default_code = "bad_place"
 
 
-def open_archive(descriptor: ArchiveDescriptor | Callable[[], ArchiveDescriptor], create: bool = False) -> Archive:
+def open_archive(
+    descriptor: ArchiveDescriptor | Callable[[], ArchiveDescriptor],
+    create: bool = False,
+    patience: Patience | None = None,
+) -> Archive:
     """The archive of a descriptor; a callable is asked before each call to a bucket, so that renewed credentials are
     used. With `create` it is made where there is none, with the descriptor's key as it is, and with the end of its
-    prefix as its id.
+    prefix as its id. `patience` is that with a bucket.
 
     Raises `NoArchive`, `KeyMissing`, `NotSealed`, `ArchiveError`, `StoreError`, OSError.
     """
     ask = descriptor if callable(descriptor) else lambda: descriptor
-    return opened(store_of(ask, create), given(ask().key), create, ask().prefix.rpartition("/")[2])
+    return opened(store_of(ask, create, patience), given(ask().key), create, ask().prefix.rpartition("/")[2])
 
 
 def opened(store: Store, key: KeyOf | None, create: bool, name: str = "") -> Archive:
@@ -67,8 +72,8 @@ def opened(store: Store, key: KeyOf | None, create: bool, name: str = "") -> Arc
     return Archive.open(store, key)
 
 
-def store_of(ask: Callable[[], ArchiveDescriptor], create: bool = False) -> Store:
-    """Where the archive of a descriptor lies. Raises `StoreError`, OSError."""
+def store_of(ask: Callable[[], ArchiveDescriptor], create: bool = False, patience: Patience | None = None) -> Store:
+    """Where the archive of a descriptor lies; as `open_archive`. Raises `StoreError`, OSError."""
     about = ask()
     if isinstance(about, DisksArchive):
         return _disks([Path(folder) for folder in about.folders], about.prefix, create)
@@ -87,7 +92,7 @@ def store_of(ask: Callable[[], ArchiveDescriptor], create: bool = False) -> Stor
             now.by_path,
         )
 
-    return _bucket_store(about.service, bucket)
+    return _bucket_store(about.service, bucket, patience)
 
 
 @dataclass(frozen=True)
@@ -176,15 +181,17 @@ def _disks(folders: Sequence[Path], prefix: str, create: bool) -> Store:
     return PrefixedStore(store, prefix) if prefix else store
 
 
-def _bucket_store(service: Literal["oss", "s3"], bucket: Callable[[], Bucket]) -> Store:
+def _bucket_store(
+    service: Literal["oss", "s3"], bucket: Callable[[], Bucket], patience: Patience | None = None
+) -> Store:
     # Their SDKs take long to load: who needs none waits for none.
     if service == "oss":
         from wavelift.stores.oss import OssStore
 
-        return OssStore(bucket)
+        return OssStore(bucket, patience)
     from wavelift.stores.s3 import S3Store
 
-    return S3Store(bucket)
+    return S3Store(bucket, patience)
 
 
 def _from_environment(service: str, bucket: str, prefix: str, env: Mapping[str, str]) -> Bucket:

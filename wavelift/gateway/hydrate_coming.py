@@ -20,6 +20,7 @@ from wavelift.gateway.hydrate_spec import HydrateDisk, HydrateSpec, WrongGenerat
 from wavelift.service.job_context import JobContext
 from wavelift.stores.base import Unavailable
 from wavelift.stores.disk_label import DiskMissing, DiskRefused
+from wavelift.stores.patience import Patience
 
 LOOK_EVERY_SECONDS = 3.0
 # What may come yet.
@@ -41,8 +42,8 @@ class Coming:
         return self.archive.id, self.disk.root, self.disk.base_root
 
 
-def awaited(context: JobContext[HydrateSpec], number: int, deadline: float) -> Coming:
-    """What the archive of a disk has, once it is there and its deadline has not passed."""
+def awaited(context: JobContext[HydrateSpec], number: int, begun: float) -> Coming:
+    """What the archive of a disk has, once it is there; waits as long as the job may since it begun (monotonic)."""
     spec = context.spec
     disk = spec.disks[number]
     while True:
@@ -51,21 +52,22 @@ def awaited(context: JobContext[HydrateSpec], number: int, deadline: float) -> C
             with renewable():
                 return asked(lambda: _found(context, number), context.check)
         except _NOT_YET:
-            if time.monotonic() >= deadline:
+            # As it is now: a resubmission may give it more.
+            if (left := begun + context.spec.wait_seconds - time.monotonic()) <= 0:
                 raise
         context.step(f"waiting for generation {spec.generation} of {disk.disk} in {_place(disk.archive)}")
-        context.stop.wait(min(LOOK_EVERY_SECONDS, max(0.0, deadline - time.monotonic())))
+        context.stop.wait(min(LOOK_EVERY_SECONDS, left))
 
 
 def _found(context: JobContext[HydrateSpec], number: int) -> Coming:
     spec = context.spec
     disk = spec.disks[number]
     # Asked for before each call: a resubmission renews the credentials.
-    archive = open_archive(lambda: context.spec.disks[number].archive)
+    archive = open_archive(lambda: context.spec.disks[number].archive, patience=Patience(stop=context.stop))
     chain = list(archive.chain(spec.generation))
     if (chain[0].root, chain[0].size) != (disk.root, disk.size):
         raise WrongGeneration(disk.disk, archive.name, chain[0], disk.root)
-    require_joined(archive, chain, disk.base_root)
+    require_joined(archive, chain, disk.joins or disk.base_root)
     sequence = max((attempt_of(row.sequence) for row in archive.packs(chain[0])), default=0) * PACKS
     return Coming(disk, archive, chain, archive.map(chain[0]), sequence)
 

@@ -88,7 +88,8 @@ class Store(Protocol):
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, new: bool = False) -> None:
         """Replace the object, or make it. With `new` raises `AlreadyThere` where there is one: of several that make
-        the same one, one succeeds."""
+        the same one, one succeeds. `data` stays as it is even where this fails: a store that nobody waits for any
+        longer may be reading it."""
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """`length` bytes from `start` on (to the end without), fewer where the object ends. Raises `NotThere`."""
