@@ -16,10 +16,12 @@ Root = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 class HydrateDisk(VerifyDisk):
     """`root` is what the generation should have, `base_root` what the volume should hold: null where that is of no
-    use, and then everything is written, zeroes too."""
+    use, and then everything is written, zeroes too. `joins` is what it was meant to hold where it is known to lack some
+    of that: the root that the oldest generation in the archive may build on."""
 
     root: Root
     base_root: Root | None = None
+    joins: Root | None = None
     archive: ArchiveDescriptor
 
 

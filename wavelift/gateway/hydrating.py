@@ -45,13 +45,13 @@ class Hydrating:
         `NotJoined`, `AccessLost`, `StaleGeneration`, `VolumeNotAttached`, `VolumeTooSmall`, `ArchiveError`,
         `StoreError`, OSError."""
         spec = context.spec
-        deadline = time.monotonic() + spec.wait_seconds
-        coming = [awaited(context, number, deadline) for number in range(len(spec.disks))]
+        begun_at = time.monotonic()
+        coming = [awaited(context, number, begun_at) for number in range(len(spec.disks))]
         context.step("waiting")
         with ExitStack() as stack:
             stack.enter_context(self._hands.at_work(context))
             turns = self._turns(context, coming, stack)
-            works = [self._resumed(each) for each in coming]
+            works = [self._resumed(spec, each) for each in coming]
             bases = [
                 None if work is not None else self._base(context, each)
                 for each, work in zip(coming, works, strict=True)
@@ -89,9 +89,11 @@ class Hydrating:
             context.stop.wait(BUSY_SECONDS)
             context.check()
 
-    def _resumed(self, coming: Coming) -> Work | None:
-        """Unless anybody else has written to the volume since."""
-        mark = self._volumes.turns.taken(coming.disk.volume)[2]
+    def _resumed(self, spec: HydrateSpec, coming: Coming) -> Work | None:
+        """Unless anybody else has written to the volume since, or it was begun for another generation."""
+        migration, generation, mark = self._volumes.turns.taken(coming.disk.volume)
+        if (migration, generation) != (spec.migration, spec.generation):
+            return None
         return Work.resume(self._work(coming.disk), Subject(*coming.subject, mark), coming.wanted)
 
     def _begun(self, context: JobContext[HydrateSpec], coming: Coming, turn: Turn, base: DiskMap | None) -> Work:

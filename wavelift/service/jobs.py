@@ -38,7 +38,7 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 REPLACEABLE_FIELDS = frozenset(
     {
         *("url", "fingerprint", "token", "password", "secret", "access_key_id", "access_key_secret"),
-        *("bandwidth", "folders"),
+        *("bandwidth", "folders", "wait_seconds"),
     }
 )
 
