@@ -23,7 +23,7 @@ from operators.spread import JobService
 from operators.step import Event, Outcome, StepOperator
 from storage_backends.base import BootableBackend
 from wavelift.manifest.route import Carrier
-from wavelift.service.client import ServiceClient
+from wavelift.service.client import ServiceClient, ServiceError
 from wavelift.service.jobs import JobState, JobStatus
 
 MAX_REPAIRS = 2
@@ -53,6 +53,15 @@ def replicate(step: StepOperator, run: MigrationRun, generation: int, base: Base
             return _Replication(step, run, agent, cloud, event).run(generation, base)
         except _Waits as waits:
             return waits.trigger
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What the volumes hold, by disk the roots (hex) that were read back, and those that they were to have."""
+
+    generation: int
+    roots: Mapping[str, str]
+    meant: Mapping[str, str]
 
 
 class _Waits(Exception):
@@ -95,8 +104,8 @@ class _Replication:
         self._hydrations: dict[str, JobStatus] = {}
 
     def run(self, generation: int, base: Base | None) -> dict[str, Any]:
-        # What the volumes hold now; not the base any more once a hydration did not come out right.
-        held = base
+        # Not the base any more once a hydration did not come out right.
+        held = None if base is None else _Held(base.generation, base.roots, base.roots)
         while True:
             carrier = self._run.migration.route.carrier(generation)
             source = self._copy(generation, base, carrier)
@@ -112,9 +121,9 @@ class _Replication:
                     break
                 self._require_hope(generation, source, target)
                 pending = self._give_up(generation, lost)
-                held = Base(generation, _roots(target))
+            held = _Held(generation, _roots(target), _roots(source))
             if pending:
-                base = held = Base(generation, _roots(target))
+                base = Base(generation, held.roots)
                 generation += 1
         self._agent.post(f"/v1/migrations/{self._run.key}/generations/{generation}/commit")
         return record_of(
@@ -159,12 +168,14 @@ class _Replication:
         return bool(found["pending_bytes"])
 
     def _through_archive(
-        self, generation: int, held: Base | None, carrier: Carrier, source: Mapping[str, Any]
+        self, generation: int, held: _Held | None, carrier: Carrier, source: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, list[dict[str, int]]]]:
         """What was read back at the end of the way, and by disk the ranges that the archive could not give."""
         archives = archives_of(self._run, carrier)
         sizes = {disk["disk"]: int(disk["size"]) for disk in source["disks"]}
-        if not self._run.migration.route.lands or carrier is Carrier.DISKS:
+        # Once: when something else is found later, disks have left.
+        leaving = carrier is Carrier.DISKS and not self._repairs
+        if not self._run.migration.route.lands or leaving:
             checked = self._check(generation, archives, sizes)
             if not self._run.migration.route.lands:
                 return checked, _lost(checked, sizes, "lost")
@@ -178,6 +189,7 @@ class _Replication:
                 "size": disk["size"],
                 "root": disk["root"],
                 "base_root": None if held is None else held.roots.get(disk["disk"]),
+                "joins": None if held is None else held.meant.get(disk["disk"]),
                 "archive": opened[disk["disk"]],
             }
             for disk in source["disks"]
@@ -189,9 +201,23 @@ class _Replication:
             "disks": disks,
             "wait_seconds": archives.arrival_seconds,
         }
-        key = self._key(generation, "hydrate")
-        hydrated = self._hydrations[key] = self._on_gateway(key, spec)
-        return self._read_back(generation), _lost(result_of(hydrated), sizes, "missing")
+        hydrated = self._hydrate(self._key(generation, "hydrate"), spec)
+        lost = {} if hydrated is None else _lost(result_of(hydrated), sizes, "missing")
+        return self._read_back(generation), lost
+
+    def _hydrate(self, key: str, spec: Mapping[str, Any]) -> JobStatus | None:
+        """None where a volume holds something else than it should: a gateway died in the midst of this, and what it had
+        done died with it. Nothing was written then."""
+        try:
+            there = self._target.gateway.job(key)
+        except ServiceError as error:
+            if error.http_status != 404:
+                raise
+        else:
+            if there.error is not None and there.error.code == "base_mismatch":
+                return None
+        self._hydrations[key] = self._on_gateway(key, spec)
+        return self._hydrations[key]
 
     def _check(self, generation: int, archives: Archives, sizes: Mapping[str, int]) -> dict[str, Any]:
         disks = [{"disk": disk, "archive": archive} for disk, archive in archives.written(sizes, generation).items()]
@@ -218,12 +244,24 @@ class _Replication:
         self._note(lost_of(generation, lost))
         if not lost:
             return False
+        if self._committed() > generation:
+            # Entered once more: the next one has brought it.
+            return True
         ranges = [
             {"disk": disk, "ranges": [[each["offset"], each["length"]] for each in found]}
             for disk, found in lost.items()
         ]
         self._agent.post(f"/v1/migrations/{self._run.key}/generations/{generation}/doubts", {"disks": ranges})
         return True
+
+    def _committed(self) -> int:
+        """The generation that counts at the agent; 0 before the first."""
+        try:
+            return int(self._agent.get(f"/v1/migrations/{self._run.key}")["generation"])
+        except ServiceError as error:
+            if error.http_status != 404:
+                raise
+            return 0
 
     def _note(self, repair: dict[str, Any]) -> None:
         self._repairs.append(repair)

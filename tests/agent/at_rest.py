@@ -14,7 +14,7 @@ from wavelift.blocks.digest import BLOCK, DIGEST
 from wavelift.blocks.pack import PackReader, from_memory
 from wavelift.localcloud.server import LocalCloud
 from wavelift.service.client import ServiceClient
-from wavelift.stores.base import Corrupted
+from wavelift.stores.base import Corrupted, NotThere
 
 from .conftest import MIB, MIGRATION, Stack, succeeded
 
@@ -90,7 +90,7 @@ def content(archive: Archive, generation: int) -> bytes:
         for row in archive.packs(each):
             try:
                 whole = archive.store.get(row.key(each.generation))
-            except Corrupted:
+            except (Corrupted, NotThere):
                 continue
             reader = PackReader(from_memory(memoryview(whole)))
             for record, data in reader.records():

@@ -1,0 +1,149 @@
+"""Generations on every route, with real agent, gateway, jobs and archives: what arrives, what is mended on the way, and
+what a step does that is entered again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.agent.at_rest import held
+from tests.agent.conftest import MIB, Stack, same
+from tests.operators.routes import BLOCK, DISKS, MASTER, SIZE, Record, Run, Site, base_of, flip, named
+from wavelift.localcloud.server import LocalCloud
+from wavelift.manifest.route import Carrier, Route
+
+ARCHIVED = [Route.VIA_OSS, Route.SEED_OFFLINE_THEN_DIRECT, Route.SEED_OFFLINE_THEN_OSS, Route.ARCHIVE_ONLY]
+LANDING = ARCHIVED[:-1]
+Damage = Callable[[Run, int, str], None]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack(tmp_path_factory.mktemp("routes"))
+    for disk in DISKS:
+        made.disk(disk, SIZE)
+    yield made.start()
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def site(stack: Stack, local_cloud: LocalCloud) -> Site:
+    return Site(stack, local_cloud)
+
+
+@pytest.fixture(autouse=True)
+def connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"conn_type": "wavelift_offline", "extra": {"master_secret": MASTER.hex()}}
+    monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_OFFLINE", json.dumps(said))
+
+
+def arrived(site: Site, run: Run, record: Record) -> None:
+    """What was read is what is there at the end of the way."""
+    assert record["source_root"] == record["target_root"]
+    for disk in DISKS:
+        if run.route.lands:
+            assert same(site.stack.disks[disk], run.volumes[disk]), disk
+        else:
+            assert held(run.opened(Carrier.BUCKET, disk), record["generation"]) == site.stack.disks[disk].read_bytes()
+
+
+def seed(site: Site, run: Run) -> Record:
+    """The full copy; disks are shipped as soon as they were checked."""
+    return site.advance(run, 1, None, lambda job: run.ship() if named(job) == "1/check" and run.route.seeded else None)
+
+
+@pytest.mark.parametrize("route", ARCHIVED)
+def test_three_generations_arrive_and_a_step_entered_again_changes_nothing(site: Site, route: Route) -> None:
+    run = site.run(route)
+    record = seed(site, run)
+    records = [record]
+    arrived(site, run, record)
+    for generation in (2, 3):
+        site.write("sda", generation * MIB, 3, generation)
+        site.write("sdb", 6 * MIB, 1, generation)
+        base = base_of(record)
+        record = site.advance(run, generation, base)
+        arrived(site, run, record)
+        records.append(record)
+        assert record["repairs"] == [] and record["sent_bytes"] == 4 * BLOCK
+    assert [each["carrier"] for each in records] == [route.carrier(each) for each in (1, 2, 3)]
+    jobs = site.jobs(run)
+    assert set(jobs.values()) == {1}
+    with run.agent() as agent:
+        assert agent.get(f"/v1/migrations/{run.key}")["generation"] == 3
+    # As a cleared task does, and a retry after a worker was killed.
+    again = site.advance(run, 3, base, lambda job: pytest.fail(f"{job} was waited for"))
+    assert again == record and site.jobs(run) == jobs
+    assert site.advance(run, 1, None, lambda job: pytest.fail(f"{job} was waited for")) == records[0]
+    assert site.jobs(run) == jobs
+
+
+@pytest.mark.parametrize(
+    ("route", "generation", "damage"),
+    [
+        (Route.VIA_OSS, 2, Run.lose),
+        (Route.SEED_OFFLINE_THEN_DIRECT, 1, Run.spoil),
+        (Route.SEED_OFFLINE_THEN_OSS, 1, Run.lose),
+        (Route.SEED_OFFLINE_THEN_OSS, 2, Run.spoil),
+        (Route.ARCHIVE_ONLY, 2, Run.lose),
+    ],
+)
+def test_what_an_archive_has_lost_is_brought_by_the_next_generation(
+    site: Site, route: Route, generation: int, damage: Damage
+) -> None:
+    run = site.run(route)
+    base = None if generation == 1 else base_of(seed(site, run))
+    site.write("sdb", 6 * MIB, 2, 5)
+
+    def after(job: str) -> None:
+        if job == f"{generation}/copy":
+            damage(run, generation, "sdb")
+        if named(job) == "1/check" and run.route.seeded:
+            run.ship()
+
+    record = site.advance(run, generation, base, after)
+    arrived(site, run, record)
+    (repair,) = record["repairs"]
+    (disk,) = repair["disks"]
+    assert record["generation"] == generation + 1 and repair["generation"] == generation
+    assert disk["disk"] == "sdb" and disk["pending_bytes"] >= BLOCK
+    # Snapshots may be waited for after the commit: then all this is entered once more.
+    jobs = site.jobs(run)
+    assert site.advance(run, generation, base) == record and site.jobs(run) == jobs
+
+
+@pytest.mark.parametrize(
+    ("route", "generation"), [(Route.VIA_OSS, 2), (Route.SEED_OFFLINE_THEN_DIRECT, 1), (Route.SEED_OFFLINE_THEN_OSS, 2)]
+)
+def test_a_volume_that_changed_after_it_was_hydrated_is_mended(site: Site, route: Route, generation: int) -> None:
+    run = site.run(route)
+    base = None if generation == 1 else base_of(seed(site, run))
+    site.write("sdb", 6 * MIB, 2, 6)
+
+    def after(job: str) -> None:
+        if named(job) == f"{generation}/hydrate" and "-0" in job:
+            flip(run.volumes["sda"], 3 * BLOCK + 5)
+            flip(run.volumes["sdb"], 6 * MIB + 5)
+        if job.startswith("1/check-") and run.route.seeded:
+            run.ship()
+
+    record = site.advance(run, generation, base, after)
+    arrived(site, run, record)
+    assert record["repairs"]
+    jobs = site.jobs(run)
+    assert site.advance(run, generation, base) == record and site.jobs(run) == jobs
+
+
+def test_a_gateway_that_was_replaced_within_an_increment_goes_on(site: Site) -> None:
+    run = site.run(Route.VIA_OSS)
+    base = base_of(seed(site, run))
+    site.write("sda", 2 * MIB, 3, 7)
+
+    def after(job: str) -> None:
+        if named(job) == "2/hydrate" and "-0" in job:
+            site.replace_gateway()
+
+    record = site.advance(run, 2, base, after)
+    arrived(site, run, record)
