@@ -129,17 +129,16 @@ def test_a_signature_of_other_letters(ecs: Any) -> None:
     assert refusal(get(ecs, fields() | {"Signature": "é"})) == (400, CODE)
 
 
-@pytest.mark.parametrize(
-    ("date", "code"),
-    [
-        ((datetime.now(UTC) - timedelta(minutes=16)).strftime("%Y-%m-%dT%H:%M:%SZ"), "InvalidTimeStamp.Expired"),
-        ((datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"), "InvalidTimeStamp.Expired"),
-        ("2026-01-01 00:00:00", "InvalidTimeStamp.Format"),
-        ("yesterday", "InvalidTimeStamp.Format"),
-    ],
-)
-def test_dates(ecs: Any, date: str, code: str) -> None:
-    assert refusal(get(ecs, signed(fields(Timestamp=date)))) == (400, code)
+@pytest.mark.parametrize("minutes", [-16, 60])
+def test_a_date_of_another_time(ecs: Any, minutes: int) -> None:
+    """Not as parameters: those of two processes that collect the tests must have one name."""
+    date = (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert refusal(get(ecs, signed(fields(Timestamp=date)))) == (400, "InvalidTimeStamp.Expired")
+
+
+@pytest.mark.parametrize("date", ["2026-01-01 00:00:00", "yesterday"])
+def test_a_date_of_another_form(ecs: Any, date: str) -> None:
+    assert refusal(get(ecs, signed(fields(Timestamp=date)))) == (400, "InvalidTimeStamp.Format")
 
 
 def test_a_nonce_works_once(ecs: Any) -> None:
