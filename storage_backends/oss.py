@@ -1,7 +1,8 @@
 """Archives in a bucket of OSS or of an S3-compatible store, as a backend.
 
 Who fills or reads one archive gets the key of a session that may put, get and list under its prefix, and delete
-nothing. Source of the policies: the lists of actions, resources and condition keys of RAM for OSS, and of IAM for S3.
+nothing but the locks there. Source of the policies: the lists of actions, resources and condition keys of RAM for OSS,
+and of IAM for S3.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from storage_backends.archives import ArchiveBackend
 from storage_backends.errors import Denied, Unavailable
 from storage_backends.oss_settings import OssSettings
 from wavelift.archive.descriptor import BucketArchive
+from wavelift.archive.layout import LOCKS
 from wavelift.stores.base import Store
 from wavelift.stores.oss import OssStore
 from wavelift.stores.patience import Patience
@@ -93,6 +95,8 @@ def _policy(
     version: str, service: str, bucket: str, listing: str, condition: str, prefix: str, writes: bool
 ) -> dict[str, Any]:
     objects = [f"{service}:GetObject", *([f"{service}:PutObject"] if writes else [])]
+    # Who is at work says so, and takes it back.
+    unlock = {"Effect": "Allow", "Action": [f"{service}:DeleteObject"], "Resource": [f"{bucket}/{prefix}/{LOCKS}*"]}
     return {
         "Version": version,
         "Statement": [
@@ -103,6 +107,7 @@ def _policy(
                 "Resource": [bucket],
                 "Condition": {"StringLike": {condition: [f"{prefix}/*"]}},
             },
+            *([unlock] if writes else []),
         ],
     }
 

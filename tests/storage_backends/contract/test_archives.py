@@ -185,7 +185,7 @@ def test_deleting_a_snapshot_frees_what_only_it_needed(memory: Peer, run: Run, m
     assert memory.left(run()) == []
 
 
-def test_a_session_opens_one_archive_and_deletes_nothing(oss: Peer, run: Run) -> None:
+def test_a_session_opens_one_archive_and_deletes_no_more_than_its_locks(oss: Peer, run: Run) -> None:
     one, other = filled(oss, run), filled(oss, run, "system")
     sink, source = descriptor_of(oss, one.id), oss.backend.source(one.id)
     assert sink.token and source.token and sink.access_key_secret != oss.connection["password"]
@@ -196,8 +196,15 @@ def test_a_session_opens_one_archive_and_deletes_nothing(oss: Peer, run: Run) ->
     foreign = oss.backend.source(other.id)
     beside = store_of(lambda: sink.model_copy(update={"prefix": foreign.prefix}))
     above = store_of(lambda: source.model_copy(update={"prefix": sink.prefix.rpartition("/")[0]}))
+    writes.put("locks/commit-1", b"")
+    oss.store().put(f"volumes/{other.id}/locks/commit-1", b"")
     refused: list[Callable[[], Any]] = [
         lambda: writes.delete([key]),
+        lambda: writes.delete(["locks/commit-1", key]),
+        lambda: writes.delete(["archive.json"]),
+        lambda: writes.delete(["generations/1", "generations/1.packs"]),
+        lambda: reads.delete(["locks/commit-1"]),
+        lambda: beside.delete(["locks/commit-1"]),
         lambda: reads.put(key, b""),
         lambda: beside.get("archive.json"),
         lambda: beside.put("archive.json", b""),
@@ -208,8 +215,20 @@ def test_a_session_opens_one_archive_and_deletes_nothing(oss: Peer, run: Run) ->
     for ask in refused:
         with pytest.raises(stores.Denied):
             ask()
+    assert all(keys(oss, f"volumes/{each.id}/locks/commit-1") for each in (one, other))
+    writes.delete(["locks/commit-1"])
+    assert keys(oss, f"volumes/{one.id}/locks/") == []
     delete_all(oss, run())
     assert oss.left(run()) == []
+
+
+def test_generations_leave_no_locks(place: Peer, run: Run) -> None:
+    """By what an agent is given, which is not what the backend has."""
+    first = filled(place, run)
+    for generation in (2, 3):
+        place.fill(first.id, generation)
+    assert keys(place, f"volumes/{first.id}/locks/") == []
+    delete_all(place, run())
 
 
 def test_an_own_key_is_lent_only_where_that_is_allowed(oss: Peer, run: Run) -> None:
