@@ -19,7 +19,7 @@ test: $(READY) lint       ## linters, types, import rules and the everyday suite
 test-slow: $(READY)       ## what takes minutes more: machines that fail to boot, LVM inside a machine, kills, a live guest
 	$(PYTHON) -m pytest -m slow
 
-test-routes: $(READY)     ## the demo's machine by every route, with three increments: the same root at the end of each
+test-routes: $(READY)     ## the demo's machine by every route, with the same root at the end of each; and on a donor
 	$(PYTHON) -m pytest -m routes
 
 lint: $(READY)

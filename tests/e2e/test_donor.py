@@ -15,7 +15,7 @@ from tests.e2e.command import run_demo
 from tests.e2e.donors import connect
 from tests.e2e.resources import everything, tagged
 
-pytestmark = [pytest.mark.e2e, pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.machine, pytest.mark.routes, pytest.mark.timeout(1500)]
 
 
 def test_a_donor_boots_the_machine_and_nothing_else_is_left(stack: Stack, manifests: Path, tmp_path: Path) -> None:
