@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -118,9 +119,9 @@ class JobTrigger(WaitTrigger):
 
     async def wait(self) -> dict[str, Any]:
         begun = last_answer = time.monotonic()
+        watch = self._watch()
         async with AsyncExitStack() as stack:
             try:
-                watch = await self._watch()
                 clients = [await stack.enter_async_context(client) for client in await self._clients(watch)]
             except (BackendError, WaveliftError, AirflowNotFoundException) as error:
                 # The step looks for itself and reports what is wrong, with the task's own retries.
@@ -151,7 +152,7 @@ class JobTrigger(WaitTrigger):
     async def on_kill(self) -> None:
         """The task was failed, cleared or its run deleted by a person: the job must not go on writing."""
         async with AsyncExitStack() as stack:
-            for client in await self._clients(await self._watch()):
+            for client in await self._clients(self._watch()):
                 await stack.enter_async_context(client)
                 try:
                     await client.cancel(self.job)
@@ -160,17 +161,17 @@ class JobTrigger(WaitTrigger):
                     if error.http_status != 404:
                         raise
 
-    async def _watch(self) -> GatewayWatch | None:
+    def _watch(self) -> GatewayWatch | None:
         if self.cloud is None or self.labels is None or self.gateways is None:
             return None
-        return await GatewayWatch.begin(await _backend(self.cloud), Labels(**self.gateways), Labels(**self.labels))
+        return GatewayWatch(partial(_backend, self.cloud), Labels(**self.gateways), Labels(**self.labels))
 
     async def _clients(self, watch: GatewayWatch | None) -> list[AsyncServiceClient]:
         if self.agent is not None:
             return [AsyncServiceClient(*agent_address(await BaseHook.aget_connection(self.agent)))]
         if watch is None:
             raise ValueError("a JobTrigger waits on an agent or on gateways, and was told of neither")
-        return watch.clients()
+        return await watch.clients()
 
     async def _status(self, clients: Sequence[AsyncServiceClient]) -> JobStatus:
         """Of those that know the job. Raises the error of the last one when none does."""
