@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from operators.gateways import Gateways
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
-from storage_backends.base import BootableBackend, Kind, Resource, Role, StorageBackend
+from storage_backends.base import Kind, Resource, Role, StorageBackend
 from storage_backends.errors import Conflict, NotFound
 from wavelift.manifest.plan import steps_of
 from wavelift.manifest.schema import Keep
@@ -36,8 +36,7 @@ class CleanupOperator(StepOperator):
         if route.lands:
             done = self._cloud(run, set(run.migration.keep) if verified else set())
         if route.uses_archive:
-            # Where it is the last stop, it is what the run was for.
-            archives = self._archives(run, keep=verified and not route.lands)
+            archives = self._archives(run, verified=verified)
             done = {"deleted": done["deleted"] | archives["deleted"], "kept": done["kept"] + archives["kept"]}
         self.log.info("deleted %s, kept %s", done["deleted"], done["kept"])
         return done
@@ -55,8 +54,11 @@ class CleanupOperator(StepOperator):
             backend.detach(volume.id)
         return {"deleted": deleted, "kept": _named(backend.list(run.labels()))}
 
-    def _archives(self, run: MigrationRun, *, keep: bool) -> dict[str, Any]:
+    def _archives(self, run: MigrationRun, *, verified: bool) -> dict[str, Any]:
+        """Where the archive is the last stop it is what the run was for: what was read back in earlier cycles stays
+        when a later one fails."""
         backend = run.archive()
+        keep = not run.migration.route.lands and (verified or _kept_generation(run, backend) > 0)
         deleted = self._sweep(run, backend, lambda _: keep, dict)
         return {"deleted": deleted, "kept": _named(backend.list(run.labels()))}
 
@@ -116,7 +118,7 @@ def _named(resources: Iterable[Resource]) -> list[dict[str, str]]:
     return [{"kind": each.kind.value, "id": each.id} for each in resources]
 
 
-def _kept_generation(run: MigrationRun, backend: BootableBackend) -> int:
+def _kept_generation(run: MigrationRun, backend: StorageBackend) -> int:
     try:
         return run.latest_generation(backend)
     except NotFound:

@@ -8,6 +8,7 @@ from operators.carriers import StoredArchives
 from operators.run import MigrationRun, offered_disks
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from storage_backends.base import BootableBackend, ImageStrategy, Kind, Role, StorageBackend
+from wavelift.service.client import ServiceError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,7 +21,7 @@ class ProvisionOperator(StepOperator):
 
     def advance(self, run: MigrationRun, context: Context, event: Event) -> Outcome:
         home = run.home()
-        _check_not_ended(run, home)
+        _check_not_ended(run, home, forgotten=not run.migration.route.lands and not _is_known(run))
         with run.agent() as agent:
             offered = offered_disks(agent)
         if gone := [disk.id for disk in run.disks if "size" not in offered.get(disk.id, {})]:
@@ -67,11 +68,23 @@ class RunEnded(StepFailed):
     default_code = "run_ended"
 
 
-def _check_not_ended(run: MigrationRun, backend: StorageBackend) -> None:
-    """A run whose volumes are gone while its results are kept has ended; new work beside them would mix the two."""
+def _is_known(run: MigrationRun) -> bool:
+    """Whether the agent has a generation of it to build on; at the end of a run it forgets all."""
+    try:
+        run.committed()
+    except ServiceError as error:
+        if error.http_status != 404:
+            raise
+        return False
+    return True
+
+
+def _check_not_ended(run: MigrationRun, backend: StorageBackend, *, forgotten: bool) -> None:
+    """A run whose volumes are gone while its results are kept has ended; new work beside them would mix the two. So has
+    one whose archives are kept as its results when the agent has `forgotten` it."""
     left = backend.list(run.labels())
     replica = [each for each in left if each.kind is Kind.VOLUME and each.tag("role") == Role.REPLICA]
     results = [each for each in left if each.kind is Kind.SNAPSHOT or each.tag("role") == Role.TARGET]
-    if results and not replica:
+    if results and (forgotten or not replica):
         kept = ", ".join(f"{each.kind.value} {each.id}" for each in results)
         raise RunEnded(f"The run {run.key} has ended and keeps {kept}.", "Trigger a new run.")

@@ -125,7 +125,7 @@ class MigrationRun:
         usable = {snapshot.tag("disk"): snapshot for snapshot in found if snapshot.state is not State.FAILED}
         return {disk.id: usable[disk.id] for disk in self.disks if disk.id in usable}
 
-    def latest_generation(self, backend: BootableBackend) -> int:
+    def latest_generation(self, backend: StorageBackend) -> int:
         """The newest generation of which every disk has a finished snapshot. Raises NotFound when there is none."""
         finished: dict[int, set[str]] = {}
         for snapshot in backend.list(self.labels(Role.REPLICA), Kind.SNAPSHOT):

@@ -18,12 +18,12 @@ from storage_backends.base import Capabilities, Kind, Labels, Resource, VolumeSp
 from storage_backends.errors import Conflict, Corrupted, InvalidRequest, NotFound
 from wavelift.archive.archive import Archive
 from wavelift.archive.descriptor import BucketArchive, DisksArchive
-from wavelift.archive.errors import NoArchive
+from wavelift.archive.errors import ArchiveError, NoArchive
 from wavelift.archive.keys import archive_secret, derived
 from wavelift.archive.layout import Origin
-from wavelift.archive.lease import Busy
 from wavelift.archive.sweep import sweep
 from wavelift.stores.base import AlreadyThere, Store
+from wavelift.stores.base import Corrupted as DamagedObject
 from wavelift.stores.prefixed import PrefixedStore
 
 log = logging.getLogger(__name__)
@@ -202,8 +202,9 @@ class ArchiveBackend:
         held = [parts_of(snapshot)[1] for snapshot in self._index.snapshots_of(volume) if snapshot != gone]
         try:
             sweep(self._archive(volume), held)
-        except Busy as error:
-            log.info("Volume %s is swept with the next snapshot that goes: %s", volume, error)
+        except (ArchiveError, DamagedObject) as error:
+            # Somebody is at work in it, or it is damaged: what is left goes with another snapshot, or with the volume.
+            log.warning("Volume %s is not swept: %s", volume, error)
 
     def _archive(self, name: str) -> Archive:
         return Archive.open(self._lies(name), self._keys)

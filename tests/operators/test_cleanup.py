@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +14,11 @@ from operators import cleanup
 from operators.cleanup import CleanupOperator, _is_kept
 from operators.run import MigrationRun
 from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role, State, VolumeSpec
-from tests.operators.conftest import MANIFEST, Service
+from tests.operators.conftest import MANIFEST, Comms, Service
+from tests.storage_backends.contract.conftest import MASTER, fill
 from wavelift.localcloud.server import LocalCloud
-from wavelift.manifest.schema import Keep
+from wavelift.manifest.route import Route
+from wavelift.manifest.schema import Archive, Keep
 
 ALL = frozenset(Keep)
 # What it is, and which word of `keep` keeps it (None: nothing does) in a run whose newest generation is 3.
@@ -109,3 +113,29 @@ def test_a_run_that_was_not_verified_leaves_nothing(made: Any, context: Any, ser
     assert result == {"deleted": {each.id: each.kind.value for each in made.things.values()}, "kept": []}
     assert made.backend.list(made.run.labels()) == []
     assert made.backend.get(Kind.VOLUME, made.foreign.id).state is State.READY
+
+
+@pytest.mark.parametrize("read_back", [True, False])
+def test_archives_that_were_read_back_outlive_a_later_failure(
+    service: Service, comms: Comms, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_back: bool
+) -> None:
+    monkeypatch.setattr(cleanup, "_PAUSE_SECONDS", 0.1)
+    disks = tmp_path / "disks"
+    disks.mkdir()
+    extra = {"folders": str(disks), "master_secret": MASTER.hex()}
+    monkeypatch.setenv("AIRFLOW_CONN_ARCHIVES", json.dumps({"conn_type": "wavelift_offline", "extra": extra}))
+    (web,) = MANIFEST.migrations
+    only = web.model_copy(update={"route": Route.ARCHIVE_ONLY})
+    manifest = MANIFEST.model_copy(update={"archive": Archive(connection="archives"), "migrations": [only]})
+    run = MigrationRun.of(manifest, only, context)
+    backend: Any = run.archive()
+    for disk in run.disks:
+        volume = backend.create_volume(run.labels(Role.REPLICA, disk.id), VolumeSpec(1, "archive"))
+        fill(backend, volume.id)
+        if read_back:
+            backend.snapshot(volume.id, run.labels(Role.REPLICA, disk.id, 1))
+    there = {each.id for each in backend.list(run.labels())}
+    context["ti"].get_task_states = lambda **_: {context["run_id"]: {"incremental_loop": "failed"}}
+    result = CleanupOperator(task_id="cleanup", manifest=manifest, migration=only).execute(context)
+    assert {each["id"] for each in result["kept"]} == (there if read_back else set())
+    assert set(result["deleted"]) == (set() if read_back else there)

@@ -17,9 +17,9 @@ def resource(kind: Kind, role: Role) -> Resource:
     return Resource(kind, f"{kind}-{role}", State.READY, "", tags={f"{TAG_PREFIX}role": role})
 
 
-def check(*left: Resource) -> None:
+def check(*left: Resource, forgotten: bool = False) -> None:
     backend: Any = SimpleNamespace(list=lambda _labels: list(left))
-    _check_not_ended(RUN, backend)
+    _check_not_ended(RUN, backend, forgotten=forgotten)
 
 
 REPLICA = resource(Kind.VOLUME, Role.REPLICA)
@@ -39,3 +39,10 @@ def test_kept_results_without_volumes_end_a_run(left: tuple[Resource, ...]) -> N
 )
 def test_a_run_under_way_or_wiped_clean_goes_on(left: tuple[Resource, ...]) -> None:
     check(*left)
+
+
+def test_kept_archives_that_the_agent_has_forgotten_end_a_run() -> None:
+    with pytest.raises(RunEnded, match="has ended and keeps"):
+        check(REPLICA, SNAPSHOT, forgotten=True)
+    # Nothing was read back yet: the agent knows of no generation either.
+    check(REPLICA, forgotten=True)

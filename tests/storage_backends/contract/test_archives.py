@@ -33,6 +33,10 @@ def flip(peer: Peer, key: str) -> None:
     store.put(key, data)
 
 
+def drop(peer: Peer, key: str) -> None:
+    peer.store().delete([key])
+
+
 def keys(peer: Peer, start: str) -> list[str]:
     return [entry.key for entry in peer.store().list(start)]
 
@@ -134,6 +138,18 @@ def test_damage_is_named_never_taken_for_absence(place: Peer, run: Run) -> None:
     store.put(f"index/volumes/{first.id}", record)
     backend.delete(first)
     assert place.left(run()) == []
+
+
+def test_a_damaged_archive_can_be_deleted(memory: Peer, run: Run) -> None:
+    place = memory
+    for number, key in enumerate(("maps/2.map", "generations/1.packs", "generations/2", "archive.json")):
+        first = filled(place, run, f"data{number}")
+        held = snapshot(place, run, first)
+        place.fill(first.id, 2)
+        (flip if number == 2 else drop)(place, f"volumes/{first.id}/{key}")
+        place.backend.delete(held)
+        place.backend.delete(first)
+        assert place.left(run()) == []
 
 
 def test_each_archive_has_a_key_of_its_own(place: Peer, run: Run) -> None:
