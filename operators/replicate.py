@@ -176,7 +176,7 @@ class _Replication:
         # Once: when something else is found later, disks have left.
         leaving = carrier is Carrier.DISKS and not self._repairs
         if not self._run.migration.route.lands or leaving:
-            checked = self._check(generation, archives, sizes)
+            checked = self._check(generation, held, archives, sizes)
             if not self._run.migration.route.lands:
                 return checked, _lost(checked, sizes, "lost")
             if checked["lost_bytes"]:
@@ -219,8 +219,13 @@ class _Replication:
         self._hydrations[key] = self._on_gateway(key, spec)
         return self._hydrations[key]
 
-    def _check(self, generation: int, archives: Archives, sizes: Mapping[str, int]) -> dict[str, Any]:
-        disks = [{"disk": disk, "archive": archive} for disk, archive in archives.written(sizes, generation).items()]
+    def _check(
+        self, generation: int, held: Base | None, archives: Archives, sizes: Mapping[str, int]
+    ) -> dict[str, Any]:
+        disks = [
+            {"disk": disk, "archive": archive, "base_root": None if held is None else held.roots.get(disk)}
+            for disk, archive in archives.written(sizes, generation).items()
+        ]
         checked = self._on_agent(
             self._key(generation, "check"), {"kind": "check", **self._about(generation), "disks": disks}
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,19 @@ def fill(stack: Stack, generation: int, base: int | None, **archives: ArchiveDes
 
 
 def checked(
-    client: ServiceClient, generation: int, step: str = "check", **archives: ArchiveDescriptor
+    client: ServiceClient,
+    generation: int,
+    step: str = "check",
+    base: Mapping[str, Any] | None = None,
+    **archives: ArchiveDescriptor,
 ) -> dict[str, Any]:
+    """`base` is the result of an earlier check, which need not be made again."""
     key = f"{MIGRATION}/{generation}/{step}"
-    disks = [{"disk": disk, "archive": archive.model_dump()} for disk, archive in archives.items()]
+    roots = {} if base is None else {each["disk"]: each["root"] for each in base["disks"]}
+    disks = [
+        {"disk": disk, "archive": archive.model_dump(), "base_root": roots.get(disk)}
+        for disk, archive in archives.items()
+    ]
     client.submit(key, {"kind": "check", "migration": MIGRATION, "generation": generation, "disks": disks})
     return succeeded(client, key)
 

@@ -82,7 +82,7 @@ def test_a_full_copy_and_two_increments_in_a_bucket(stack: Stack, cloud: LocalCl
     paths = {"sda": stack.disk("sda", SIZE, {0: data}), "sdb": stack.disk("sdb", 4 * MIB, {MIB: b"text " * BLOCK})}
     archives = {name: bucket_of(cloud, f"three/{name}") for name in paths}
     stack.start()
-    wire = []
+    wire, found = [], None
     for generation in (1, 2, 3):
         base = generation - 1 or None
         result = fill(stack, generation, base, **archives)
@@ -93,8 +93,13 @@ def test_a_full_copy_and_two_increments_in_a_bucket(stack: Stack, cloud: LocalCl
             assert each["archive"] == {"generation": generation, "packs": len(put), "pack_bytes": sum(put)}
             assert held(archives[each["disk"]], generation) == paths[each["disk"]].read_bytes()
         with stack.agent_client as client:
-            found = checked(client, generation, **archives)
+            found = checked(client, generation, base=found, **archives)
+            progress = client.job(f"{MIGRATION}/{generation}/check").progress
+            assert progress.done_bytes == progress.total_bytes == sum(each["checked_bytes"] for each in found["disks"])
         assert (found["root"], found["lost_bytes"]) == (result["root"], 0)
+        for each in found["disks"]:
+            put = packs(archives[each["disk"]], generation)
+            assert (each["read"], each["packs"], each["checked_bytes"]) == ([generation], len(put), sum(put))
         wire.append([each["wire_bytes"] for each in result["disks"]])
         stack.commit(generation)
         change(paths["sda"], 3, 200, seed=generation)
@@ -307,8 +312,9 @@ def test_what_a_check_misses_the_next_generation_sends(stack: Stack, tmp_path: P
         result = fill(stack, 2, 1, sda=archive)
         assert result["base_used"] == 1 and result["disks"][0]["sent_bytes"] == found["lost_bytes"]
         # The damaged pack stays, and does no harm: a later one has what was in it.
-        mended = checked(client, 2, sda=archive)
+        mended = checked(client, 2, base=found, sda=archive)
         assert (mended["root"], mended["lost_bytes"]) == (result["root"], 0) == (sent["root"], 0)
+        assert mended["disks"][0]["read"] == [2, 1], "what was found damaged proves nothing"
         # Begun without them: too late to leave more to it. What it knew already is as good as noted.
         assert client.post(doubts, {"disks": [lost]}) == first
         with pytest.raises(ServiceError) as late:

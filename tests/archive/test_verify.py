@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -66,6 +67,84 @@ def test_without_its_base_only_the_flaws_are_lost(disk: Disk) -> None:
     assert verdict.elsewhere == (1, generation.base_root) and verdict.lost == [] and not verdict.restorable
     disk.store.delete(disk.packs(2))
     assert verify(disk.archive, 2).lost == [(MIB, MIB + 3 * BLOCK)]
+
+
+class Counting(MemoryStore):
+    """Which packs were asked for, by generation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        if key.startswith("packs/"):
+            self.read.append(key)
+        return super().get(key, start, length)
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> tuple[Disk, Counting]:
+    """Three generations; the second and third bring a block or two."""
+    store = Counting()
+    disk = two(Disk(tmp_path, store, MASTER))
+    disk.noise(MIB + BLOCK, 100)
+    disk.write(2 * MIB, bytes(BLOCK))
+    disk.copy(3, 2)
+    store.read.clear()
+    return disk, store
+
+
+def test_what_was_proven_before_is_looked_for_and_not_read(counted: tuple[Disk, Counting]) -> None:
+    disk, store = counted
+    roots = {number: disk.archive.load(number).root for number in (1, 2, 3)}
+    told: list[tuple[int, int]] = []
+    verdict = verify(disk.archive, 3, progress=lambda *done: told.append(done), proven=roots[2])
+    assert verdict.restorable and verdict.read == [3] and verdict.bytes == disk.archive.load(3).pack_bytes
+    assert set(store.read) == set(disk.packs(3)) and told[-1] == (verdict.bytes, verdict.bytes)
+    assert verify(disk.archive, 3, proven=roots[1]).read == [3, 2]
+    # Roots that say nothing of what it builds on.
+    for other in (roots[3], "ab" * 32):
+        assert verify(disk.archive, 3, proven=other).read == [3, 2, 1]
+    assert verify(disk.archive, 1, proven=roots[1]).read == [1]
+
+
+def test_what_is_new_is_still_proven_to_the_last_block(counted: tuple[Disk, Counting]) -> None:
+    disk, _ = counted
+    root = disk.archive.load(2).root
+    (victim,) = disk.packs(3)
+    disk.change(victim, flip(4000))
+    verdict = verify(disk.archive, 3, proven=root)
+    assert [flaw.key for flaw in verdict.flaws] == [victim] and verdict.lost == [(MIB + BLOCK, MIB + 2 * BLOCK)]
+
+
+@pytest.mark.parametrize("how", ["gone", "shorter", "map", "list"])
+def test_where_something_proven_is_not_there_any_more_all_is_read(counted: tuple[Disk, Counting], how: str) -> None:
+    disk, store = counted
+    root, victim = disk.archive.load(2).root, disk.largest(1)
+    if how == "gone":
+        store.delete([victim])
+    elif how == "shorter":
+        disk.change(victim, lambda raw: raw.pop())
+    elif how == "map":
+        disk.change("maps/2.map", flip(200))
+    else:
+        store.delete(["generations/1.packs"])
+        with pytest.raises(ArchiveError, match=r"generations/1\.packs"):
+            verify(disk.archive, 3, proven=root)
+        return
+    verdict = verify(disk.archive, 3, proven=root)
+    assert verdict.read == [3, 2, 1] and set(store.read) >= {*disk.packs(1), *disk.packs(2), *disk.packs(3)}
+    assert verdict.restorable == (how == "map") and bool(verdict.lost) == (how != "map")
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_base_elsewhere_stays_elsewhere(counted: tuple[Disk, Counting], proven: bool) -> None:
+    disk, store = counted
+    first, second = disk.archive.load(1).root, disk.archive.load(2).root
+    store.delete(["generations/1"])
+    verdict = verify(disk.archive, 3, proven=second if proven else None)
+    assert verdict.elsewhere == (1, first) and verdict.lost == [] and not verdict.restorable
+    assert verdict.read == ([3] if proven else [3, 2])
 
 
 class Silent(MemoryStore):

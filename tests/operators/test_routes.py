@@ -10,9 +10,10 @@ import pytest
 
 from tests.agent.at_rest import held
 from tests.agent.conftest import MIB, Stack, same
-from tests.operators.routes import BLOCK, DISKS, MASTER, SIZE, Record, Run, Site, base_of, flip, named
+from tests.operators.routes import BLOCK, DISKS, MASTER, SIZE, Record, Run, Site, base_of, flip, named, overwrite
 from wavelift.localcloud.server import LocalCloud
 from wavelift.manifest.route import Carrier, Route
+from wavelift.service.client import ServiceError
 
 ARCHIVED = [Route.VIA_OSS, Route.SEED_OFFLINE_THEN_DIRECT, Route.SEED_OFFLINE_THEN_OSS, Route.ARCHIVE_ONLY]
 LANDING = ARCHIVED[:-1]
@@ -73,6 +74,9 @@ def test_three_generations_arrive_and_a_step_entered_again_changes_nothing(site:
     assert set(jobs.values()) == {1}
     with run.agent() as agent:
         assert agent.get(f"/v1/migrations/{run.key}")["generation"] == 3
+        checks = [job.result for job in agent.jobs() if f"{run.key}/3/check" in job.key]
+    # What former generations brought was checked then.
+    assert [disk["read"] for found in checks if found for disk in found["disks"]] == [[3]] * 2 * (not run.route.lands)
     # As a cleared task does, and a retry after a worker was killed.
     again = site.advance(run, 3, base, lambda job: pytest.fail(f"{job} was waited for"))
     assert again == record and site.jobs(run) == jobs
@@ -136,14 +140,46 @@ def test_a_volume_that_changed_after_it_was_hydrated_is_mended(site: Site, route
     assert site.advance(run, generation, base) == record and site.jobs(run) == jobs
 
 
-def test_a_gateway_that_was_replaced_within_an_increment_goes_on(site: Site) -> None:
+def test_scattered_blocks_that_an_archive_has_lost_are_all_that_is_sent_again(site: Site) -> None:
+    run = site.run(Route.VIA_OSS)
+    site.write("sda", 0, SIZE // BLOCK, 8)
+    base = base_of(seed(site, run))
+    # Every other block of what is larger than one that names a hundred ranges.
+    for block in range(0, SIZE // BLOCK, 2):
+        site.write("sda", block * BLOCK, 1, block)
+    record = site.advance(run, 2, base, lambda job: run.lose(2, "sda") if job == "2/copy" else None)
+    arrived(site, run, record)
+    (repair,) = record["repairs"]
+    assert repair["disks"][0]["pending_bytes"] == SIZE // 2
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_gateway_that_was_replaced_within_an_increment_goes_on(site: Site, mixed: bool) -> None:
     run = site.run(Route.VIA_OSS)
     base = base_of(seed(site, run))
     site.write("sda", 2 * MIB, 3, 7)
 
     def after(job: str) -> None:
-        if named(job) == "2/hydrate" and "-0" in job:
+        if named(job) == "2/hydrate" and job.endswith("-0") and not replaced:
+            replaced.append(job)
             site.replace_gateway()
+            if mixed:
+                # It had not come to this.
+                overwrite(run.volumes["sda"], 2 * MIB, bytes(BLOCK))
 
+    replaced: list[str] = []
     record = site.advance(run, 2, base, after)
     arrived(site, run, record)
+    assert len(record["repairs"]) == mixed
+
+
+def test_disks_that_take_longer_than_was_thought_are_waited_for_again(site: Site) -> None:
+    run = site.run(Route.SEED_OFFLINE_THEN_DIRECT)
+    run.offline = run.offline.model_copy(update={"arrival": 0.0})
+    with pytest.raises(ServiceError) as caught:
+        site.advance(run, 1, None)
+    assert caught.value.code in ("no_archive", "io", "store_unavailable", "disk_missing"), caught.value
+    # Somebody corrects the manifest and clears the task.
+    run.offline = run.offline.model_copy(update={"arrival": 60.0})
+    run.ship()
+    arrived(site, run, site.advance(run, 1, None))

@@ -1,8 +1,9 @@
-"""The check job: a generation is read back from its archives, to the last byte."""
+"""The check job: a generation is read back from its archives, to the last byte of what was not checked before."""
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from wavelift.agent.doubts import bounded, doubted
@@ -27,17 +28,20 @@ def check(context: JobContext[CheckSpec]) -> dict[str, Any]:
     context.step("opening")
     patience = Patience(stop=context.stop)
     opened = [open_archive(partial(_descriptor, context, index), patience=patience) for index in range(len(spec.disks))]
-    totals = [sum(each.pack_bytes for each in archive.chain(spec.generation)) for archive in opened]
+    totals = [
+        _to_read(archive, spec.generation, disk.base_root) for archive, disk in zip(opened, spec.disks, strict=True)
+    ]
     context.step("checking")
     disks = []
-    for index, archive in enumerate(opened):
-        before = sum(totals[:index])
+    for index, (archive, disk) in enumerate(zip(opened, spec.disks, strict=True)):
 
-        def progress(done: int, _total: int, before: int = before) -> None:
-            context.progress(total=sum(totals), done=before + done, verified=before + done)
+        def progress(done: int, total: int, index: int = index) -> None:
+            totals[index] = total
+            done += sum(totals[:index])
+            context.progress(total=sum(totals), done=done, verified=done)
 
-        verdict = verify(archive, spec.generation, context.check, progress)
-        disks.append(_about(spec.disks[index].disk, archive, verdict))
+        verdict = verify(archive, spec.generation, context.check, progress, proven=disk.base_root)
+        disks.append(_about(disk.disk, archive, verdict))
     return {
         "generation": spec.generation,
         "root": generation_root((disk["disk"], bytes.fromhex(disk["root"])) for disk in disks).hex(),
@@ -51,6 +55,12 @@ def _descriptor(context: JobContext[CheckSpec], index: int) -> ArchiveDescriptor
     return context.spec.disks[index].archive
 
 
+def _to_read(archive: Archive, number: int, proven: str | None) -> int:
+    """Bytes of packs, if those of the generation with that root are all there still."""
+    newest, *before = archive.chain(number)
+    return newest.pack_bytes + sum(each.pack_bytes for each in takewhile(lambda each: each.root != proven, before))
+
+
 def _about(disk: str, archive: Archive, verdict: Verdict) -> dict[str, Any]:
     made = verdict.generation
     if made.disk != disk:
@@ -60,6 +70,7 @@ def _about(disk: str, archive: Archive, verdict: Verdict) -> dict[str, Any]:
     return {
         "disk": disk,
         "root": _root(archive.map(made), lost).hex(),
+        "read": list(verdict.read),
         "packs": verdict.packs,
         "checked_bytes": verdict.bytes,
         "lost_bytes": sum(end - start for start, end in lost),

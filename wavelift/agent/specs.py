@@ -53,10 +53,14 @@ class RepairSpec(BaseModel):
 
 
 class CheckDisk(BaseModel):
+    """`base_root`, in hex, is that of an earlier generation that was checked: it is not read again where the archive
+    has it."""
+
     model_config = ConfigDict(extra="forbid")
 
     disk: Name
     archive: ArchiveDescriptor
+    base_root: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 class CheckSpec(BaseModel):

@@ -46,6 +46,15 @@ class Held:
             count = blocks_of(min(end, begin + SEGMENT) - begin) - first
             self._bits[segment] = self._bits.get(segment, 0) | ((1 << count) - 1) << first
 
+    def agree(self, segment: int, other: DiskMap) -> None:
+        """The blocks of a segment that another map has as well. Raises as the maps do."""
+        table = self._table(segment)
+        theirs = table if other.segment(segment) == self._map.segment(segment) else other.table(segment)
+        equal = 0
+        for at in range(0, min(len(table), len(theirs)), DIGEST):
+            equal |= (table[at : at + DIGEST] == theirs[at : at + DIGEST]) << at // DIGEST
+        self._bits[segment] = self._bits.get(segment, 0) | equal
+
     def any(self, segment: int) -> bool:
         return self._bits.get(segment, 0) != 0
 

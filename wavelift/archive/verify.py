@@ -1,18 +1,19 @@
-"""Whether a generation can be restored: every object of it, and of what it builds on, is read whole and proven."""
+"""Whether a generation can be restored: every object of it, and of what it builds on, is read whole and proven; or, of
+what was proven before, looked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from blake3 import blake3
 
 from wavelift.archive.archive import Archive
 from wavelift.archive.errors import Damaged
 from wavelift.archive.held import Held
-from wavelift.archive.layout import Generation, PackList, Row, table_key
+from wavelift.archive.layout import Generation, PackList, Row, packs_prefix, table_key
 from wavelift.blocks.blockmap import DiskMap, segments_of
 from wavelift.blocks.digest import SEGMENT
 from wavelift.blocks.errors import MapError, PackError
@@ -34,11 +35,12 @@ class Flaw:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`packs` were read, of `bytes` together. `lost` are the (start, end) bytes of the disk that cannot be restored
-    from here; `elsewhere` is the (generation, root) that the last of the chain builds on and that does not lie here, so
-    that only what flaws take away is known to be lost."""
+    """`packs` of the generations `read`, newest first, were read, of `bytes` together. `lost` are the (start, end) bytes
+    of the disk that cannot be restored from here; `elsewhere` is the (generation, root) that the last of the chain
+    builds on and that does not lie here, so that only what flaws take away is known to be lost."""
 
     generation: Generation
+    read: Sequence[int]
     packs: int
     bytes: int
     flaws: list[Flaw]
@@ -56,18 +58,28 @@ def verify(
     number: int,
     check: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    proven: str | None = None,
 ) -> Verdict:
     """Read what a generation is made of, newest first. `progress` gets bytes of packs, done and in all; `check` may
     raise to stop. Takes the memory of a pack, twice where it is sealed, for each of its workers.
+
+    `proven` is the root, in hex, of an earlier generation that was found whole: where the archive has it, its blocks
+    count as held. Of its packs, and of those of what it builds on, it is only looked whether they are all there; if
+    not, all are read.
 
     Raises `NoGeneration`, `Damaged` for records, indexes and lists, without which nothing can be told, and `StoreError`
     for a store that does not answer: that is no verdict.
     """
     chain = list(archive.chain(number))
-    lists = [(generation, archive.packs(generation)) for generation in chain]
-    total = sum(row.size for _, rows in lists for row in rows)
     reading = _Reading(archive, archive.map(chain[0]), check)
     reading.tables()
+    added = list(takewhile(lambda each: each is chain[0] or each.root != proven, chain))
+    before = chain[len(added) :]
+    if not (before and all(_stands(archive, each, check) for each in before) and reading.builds_on(before[0])):
+        added = chain
+    lists = [(generation, archive.packs(generation)) for generation in added]
+    total = sum(row.size for _, rows in lists for row in rows)
     packs = done = 0
     with ThreadPoolExecutor(WORKERS) as pool:
         for generation, row, proof in _proven(pool, archive, lists, check):
@@ -76,7 +88,20 @@ def verify(
             progress(done, total)
     oldest = chain[-1]
     elsewhere = None if oldest.base is None else (oldest.base, oldest.base_root)
-    return Verdict(chain[0], packs, done, reading.flaws, reading.lost(elsewhere is None), elsewhere)
+    all_here = elsewhere is None or added is not chain
+    read = [generation.generation for generation in added]
+    return Verdict(chain[0], read, packs, done, reading.flaws, reading.lost(all_here), elsewhere)
+
+
+def _stands(archive: Archive, generation: Generation, check: Callable[[], None]) -> bool:
+    """Whether its packs are all there, by the store's list, which has the order of their names as theirs has."""
+    rows = iter(archive.packs(generation))
+    wanted = next(rows, None)
+    for entry in archive.bare.list(packs_prefix(generation.generation)):
+        check()
+        if wanted is not None and (entry.key, entry.size) == (wanted.key(generation.generation), wanted.size):
+            wanted = next(rows, None)
+    return wanted is None
 
 
 Proof = Flaw | list[Record]
@@ -134,6 +159,20 @@ class _Reading:
             except (MapError, Damaged, Corrupted) as error:
                 self.flaws.append(Flaw(table_key(self._map.segment(segment).hex()), error.message))
                 self._unknown.add(segment)
+
+    def builds_on(self, base: Generation) -> bool:
+        """Take what a generation holds for held. False where its map is no good any more: then nothing is."""
+        held = Held(self._map)
+        try:
+            before = self._archive.map(base)
+            for segment in range(min(segments_of(before.size), segments_of(self._map.size))):
+                self._check()
+                if segment not in self._unknown:
+                    held.agree(segment, before)
+        except (MapError, Damaged, Corrupted):
+            return False
+        self._held = held
+        return True
 
     def take(self, generation: Generation, row: Row, proof: Proof) -> None:
         if isinstance(proof, Flaw):
