@@ -1,4 +1,4 @@
-"""A full copy of a disk into a folder of packs, durable at the end, and an increment on it; against borg and restic.
+"""A full copy of a disk into an archive in a folder, durable at the end, and an increment; against borg and restic.
 
 python -m benchmarks.chunk_store --folder /var/tmp --gib 8 --runs 5 --changed 0.03
 
@@ -17,7 +17,7 @@ from benchmarks.measure import GIB, Run
 from benchmarks.sample_disk import build, change
 from benchmarks.stores import Borg, Restic, Store
 
-OURS = "wavelift, folder of packs"
+OURS = "wavelift, archive in a folder"
 
 
 class Folder(Store):

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import measure
+from benchmarks.cloud import BUCKET, KEY, SECRET, Cloud
 from benchmarks.measure import MIB, Run
+from wavelift.localcloud.entities import REGION
 
 CHUNK = MIB
 
@@ -15,10 +17,10 @@ CHUNK = MIB
 class Store:
     """A repository in a folder; each `store` adds the source as it is now."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], repository: str = "") -> None:
         folder.mkdir()
         self.folder = folder
-        self._repository = str(folder / "repository")
+        self._repository = repository or str(folder / "repository")
         self._env = {**os.environ, **env, "HOME": str(folder)}
         self._count = 0
 
@@ -62,12 +64,31 @@ class Borg(Store):
 
 
 class Restic(Store):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, {"RESTIC_PASSWORD": "benchmark"})
-        self._run("restic", "-r", self._repository, "init", "--repository-version", "2")
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None, repository: str = "") -> None:
+        super().__init__(folder, {"RESTIC_PASSWORD": "benchmark", **(env or {})}, repository)
+        self._run(*self._restic("init", "--repository-version", "2"))
+
+    def _restic(self, *words: str | Path) -> list[str | Path]:
+        return ["restic", "-q", "-r", self._repository, *words]
 
     def store(self, source: Path) -> Run:
-        return self._run("restic", "-q", "-r", self._repository, "--compression", "auto", "backup", source)
+        return self._run(*self._restic("backup", "--compression", "auto", source))
 
     def check(self, source: Path) -> None:
-        self._require_same(source, "restic", "-q", "-r", self._repository, "dump", "latest", str(source))
+        self._require_same(source, *map(str, self._restic("dump", "latest", source)))
+
+
+class ResticToBucket(Restic):
+    """By S3 over TLS: without it restic signs what it sends in chunks, which OSS does not take."""
+
+    def __init__(self, folder: Path, cloud: Cloud) -> None:
+        self._cloud = cloud
+        keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+        super().__init__(folder, keys, f"s3:{cloud.tls_endpoint}/{BUCKET}/restic")
+
+    def _restic(self, *words: str | Path) -> list[str | Path]:
+        options = ["-o", "s3.bucket-lookup=path", "-o", f"s3.region={REGION}"]
+        return super()._restic(*options, "--cacert", self._cloud.authority, *words)
+
+    def size(self) -> int:
+        return self._cloud.size()
