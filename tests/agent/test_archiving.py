@@ -13,7 +13,9 @@ from tests.localcloud.conftest import KEY, REGION, SECRET
 from tests.stores.disks import AS_ROOT, disk
 from wavelift.agent.journal import UNDURABLE, acknowledged
 from wavelift.archive.archive import Archive
+from wavelift.archive.descriptor import BucketArchive
 from wavelift.archive.opening import open_archive
+from wavelift.archive.sweep import sweep
 from wavelift.localcloud.faults.rules import Rule
 from wavelift.localcloud.server import LocalCloud, Options
 from wavelift.service.client import ServiceClient, ServiceError
@@ -215,6 +217,46 @@ def test_what_was_copied_is_committed_though_the_source_went_on(stack: Stack, fa
         client.submit(COPY, spec(1, None, {"sda": archive}))
         assert succeeded(client, COPY)["root"] == root_of({"sda": before})
     assert held(archive, 1) == before
+
+
+def not_quite(stack: Stack, faults: LocalCloud, archive: BucketArchive) -> None:
+    """All was put but the record."""
+    rule = {"service": "oss", "action": "PutObject", "resource": "*generations/1", "fault": DENY}
+    faults.faults.add([Rule.model_validate(rule)])
+    stack.start()
+    with stack.agent_client as client:
+        client.submit(COPY, spec(1, None, {"sda": archive}))
+        assert wait(client, COPY, JobState.FAILED, JobState.SUCCEEDED).state is JobState.FAILED
+    faults.faults.reset()
+
+
+def test_what_was_swept_in_the_middle_of_a_copy_is_put_again(stack: Stack, faults: LocalCloud) -> None:
+    """Its number is as good as before: the manifest's next generation is no other one."""
+    path = stack.disk("sda", SIZE, {0: noise(SIZE)})
+    archive = bucket_of(faults, "swept")
+    not_quite(stack, faults, archive)
+    assert sweep(open_archive(archive), [], -1.0).objects and packs(archive, 1) == []
+    with stack.agent_client as client:
+        client.submit(COPY, spec(1, None, {"sda": archive}))
+        result = succeeded(client, COPY)
+        assert "sent afresh" in result["notes"][0] and result["root"] == root_of({"sda": path.read_bytes()})
+        assert checked(client, 1, sda=archive)["lost_bytes"] == 0
+    assert held(archive, 1) == path.read_bytes()
+
+
+def test_a_pack_that_somebody_deleted_costs_an_attempt(stack: Stack, faults: LocalCloud) -> None:
+    path = stack.disk("sda", SIZE, {0: noise(SIZE)})
+    archive = bucket_of(faults, "deleted")
+    not_quite(stack, faults, archive)
+    store = open_archive(archive).bare
+    store.delete([next(iter(store.list("packs/1/"))).key])
+    with stack.agent_client as client:
+        client.submit(COPY, spec(1, None, {"sda": archive}))
+        job = wait(client, COPY, JobState.FAILED, JobState.SUCCEEDED)
+        assert job.error is not None and job.error.code == "blocks_lost" and "once more" in job.error.remedy
+        client.submit(COPY, spec(1, None, {"sda": archive}))
+        succeeded(client, COPY)
+    assert held(archive, 1) == path.read_bytes()
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="mounts")

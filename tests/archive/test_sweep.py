@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from tests.archive.disk import MIB, Disk
+from wavelift.agent.state import MigrationState
 from wavelift.archive.archive import Archive
 from wavelift.archive.errors import NoGeneration, PacksLost
 from wavelift.archive.lease import Busy, held
@@ -81,6 +82,13 @@ def test_an_attempt_whose_packs_were_swept_never_becomes_a_generation(disk: Disk
     with pytest.raises(PacksLost):
         disk.commit(2, result)
     assert disk.archive.generations() == [1]
+    # A sweep of what is left says no less.
+    sweep(disk.archive, [1], 0)
+    with pytest.raises(PacksLost):
+        disk.commit(2, result)
+    MigrationState(disk.state, "web").disown(2)
+    disk.copy(2, None)
+    assert disk.read(2) == disk.path.read_bytes() and verify(disk.archive, 2).restorable
 
 
 def test_leftovers_of_a_kept_generation_go(disk: Disk) -> None:

@@ -12,7 +12,9 @@ from wavelift.agent.specs import ReplicateSpec
 from wavelift.agent.state import MigrationState
 from wavelift.archive.archive import Archive
 from wavelift.archive.descriptor import ArchiveDescriptor
+from wavelift.archive.errors import BlocksLost, PacksLost
 from wavelift.archive.opening import open_archive
+from wavelift.blocks.attempts import attempt_of
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.blocks.limits import Limits
 from wavelift.blocks.meter import WireMeter
@@ -41,6 +43,16 @@ class Archives:
         if len({archive.id for archive in self._opened.values()}) < len(self._opened):
             raise InvalidRequest("Two disks of the job go to one archive.", "Give each disk an archive of its own.")
 
+    def forget_swept(self, state: MigrationState) -> None:
+        """Where packs of the attempt that was begun are no longer there, all of it is to be put again. Raises
+        `ArchiveError`, `StoreError`."""
+        number = self._context.spec.generation
+        begun = state.begun(number)
+        if begun is None or begun["kept_from"] is None:
+            return
+        if any(archive.swept(number) >= attempt_of(begun["kept_from"]) for archive in self._opened.values()):
+            state.disown(number)
+
     def __contains__(self, disk: str) -> bool:
         return disk in self._opened
 
@@ -68,8 +80,12 @@ class Archives:
 
     def commit(self, state: MigrationState, result: dict[str, Any]) -> dict[str, Any]:
         """The result with what each archive got. Done again it changes nothing. Raises `ArchiveError`, `MapError`,
-        `StoreError`, `NotFound`."""
-        return {**result, "disks": [self._committed(state, result["base_used"], disk) for disk in result["disks"]]}
+        `StoreError`, `NotFound`; after `PacksLost` and `BlocksLost` the next attempt puts everything again."""
+        try:
+            return {**result, "disks": [self._committed(state, result["base_used"], disk) for disk in result["disks"]]}
+        except (PacksLost, BlocksLost):
+            state.disown(self._context.spec.generation)
+            raise
 
     def _committed(self, state: MigrationState, base: int | None, about: dict[str, Any]) -> dict[str, Any]:
         disk, spec = str(about["disk"]), self._context.spec

@@ -62,6 +62,7 @@ class Replicator:
                 Compression(FAST_LEVEL) if archives else Compression.AUTO,
             )
             state = MigrationState(self._state, spec.migration)
+            archives.forget_swept(state)
             result = archives.ended_with(state) or replicate(self._state, order, watch)
             if archives:
                 watch.step("committing")

@@ -136,7 +136,8 @@ class MigrationState:
             path.unlink()
 
     def disown(self, generation: int) -> None:
-        """What was read of a generation is not to be relied on: the next attempt begins afresh."""
+        """What was read or put of a generation is not to be relied on: the next attempt begins afresh."""
+        self.unfinished(generation)
         begun = self.begun(generation) or NOTHING_KNOWN
         # No attempt is of no moment and no disks, so the next one is another.
         write_durably(self.journal(generation), encode_line({**begun, "tokens": [], "disks": []}))

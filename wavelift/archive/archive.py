@@ -34,6 +34,7 @@ from wavelift.archive.layout import (
     map_key,
     packs_prefix,
     record_key,
+    swept_key,
     table_key,
 )
 from wavelift.archive.lease import held
@@ -161,6 +162,16 @@ class Archive:
             if before.generation >= generation.generation:
                 raise Damaged(self.name, record_key(generation.generation), "built on a later one")
             generation = before
+
+    def swept(self, number: int) -> int:
+        """The last attempt at a generation of which packs were deleted, -1 for none. Raises `Damaged`, `StoreError`."""
+        key = swept_key(number)
+        try:
+            return int(self.store.get(key, 0, MAX_RECORD))
+        except NotThere:
+            return -1
+        except ValueError:
+            raise Damaged(self.name, key) from None
 
     def has(self, key: str) -> bool:
         """Raises `StoreError`."""

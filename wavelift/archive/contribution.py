@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from wavelift.archive.errors import BlocksLost, PacksLost
 from wavelift.archive.held import Held
-from wavelift.archive.layout import PackList, Row, packs_prefix, row_of, swept_key
+from wavelift.archive.layout import PackList, Row, packs_prefix, row_of
 from wavelift.archive.reading import scan_object
 from wavelift.blocks.attempts import attempt_of
 from wavelift.blocks.blockmap import DiskMap, segments_of
@@ -42,10 +42,10 @@ def contribution(
 
     Raises `PacksLost`, `MapError`, `StoreError`.
     """
-    if archive.has(swept_key(number)):
+    attempt, swept = attempt_of(first_sequence), archive.swept(number)
+    if swept >= attempt:
         raise PacksLost(archive.name, [packs_prefix(number)])
-    rows = _listed(archive, number, put, patience)
-    attempt = attempt_of(first_sequence)
+    rows = _listed(archive, number, [row for row in put if attempt_of(row.sequence) > swept], patience)
     earlier = [row for row in rows if attempt_of(row.sequence) < attempt]
     return PackList.of(number, [*_useful(archive, number, found, earlier), *(set(rows) - set(earlier))])
 

@@ -108,5 +108,5 @@ class PacksLost(ArchiveError):
         self.place, self.packs = place, list(packs)
         super().__init__(
             f"{place} took {len(self.packs)} packs that it does not have, {self.packs[0]} first.",
-            "See to it that nothing else deletes there, and copy in full once more.",
+            "See to it that nothing else deletes there, and copy once more: all that the generation adds is put again.",
         )

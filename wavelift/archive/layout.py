@@ -39,7 +39,8 @@ def list_key(generation: int) -> str:
 
 
 def swept_key(generation: int) -> str:
-    """Says that packs of a generation were deleted: what an attempt put so far cannot become one any more."""
+    """Says that packs of a generation were deleted, and of which attempt the last of them was, in decimal digits:
+    what it put, or one before it, cannot become one any more."""
     return f"{SWEPT}{generation}"
 
 

@@ -17,11 +17,13 @@ from wavelift.archive.layout import (
     list_key,
     map_key,
     record_key,
+    row_of,
     swept_key,
     table_key,
 )
 from wavelift.archive.lease import SECONDS as LEASE_SECONDS
 from wavelift.archive.lease import held
+from wavelift.blocks.attempts import attempt_of
 from wavelift.blocks.blockmap import segments_of
 from wavelift.blocks.digest import ZERO_DIGEST
 from wavelift.stores.base import Entry
@@ -55,9 +57,9 @@ def sweep(
     """
     with held(archive.store, "sweep", against=("sweep", "commit")) as lease:
         found = _Marked(archive, keep, lease.now - grace_seconds, check)
-        for number in found.emptied:
+        for number, attempt in found.emptied.items():
             # From now on what is left of it can become no generation, however this ends.
-            archive.store.put(swept_key(number), b"")
+            archive.store.put(swept_key(number), str(max(attempt, archive.swept(number))).encode())
         count = size = 0
         for batch in _batches(found.doomed):
             check()
@@ -79,7 +81,8 @@ class _Marked:
         young = {number for number, entry in numbers.items() if entry.put_at > before}
         self.kept = self._closed({*keep, *young, *sorted(numbers)[-1:]})
         self.gone = sorted(numbers.keys() - self.kept.keys())
-        self.emptied: set[int] = set()
+        # The last attempt at each.
+        self.emptied: dict[int, int] = {}
         needed = {key for number in self.kept for key in (record_key(number), list_key(number), map_key(number))}
         needed |= self._tables()
         # Records first: what they name is there as long as they are.
@@ -135,7 +138,8 @@ class _Marked:
             return list(self._old(there, ours))
         if any(entry.put_at > self._before for entry in there):
             return []
-        self.emptied.add(number)
+        found = (row_of(entry.key.rpartition("/")[2], entry.size) for entry in there)
+        self.emptied[number] = max((attempt_of(row.sequence) for row in found if row is not None), default=0)
         return there
 
     def _old(self, entries: Iterable[Entry], kept: Collection[str]) -> Iterator[Entry]:

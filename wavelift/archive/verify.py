@@ -35,9 +35,9 @@ class Flaw:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`packs` of the generations `read`, newest first, were read, of `bytes` together. `lost` are the (start, end) bytes
-    of the disk that cannot be restored from here; `elsewhere` is the (generation, root) that the last of the chain
-    builds on and that does not lie here, so that only what flaws take away is known to be lost."""
+    """`packs` of the generations `read`, newest first, were read, of `bytes` together. `lost` are the (start, end) of
+    the disk, in bytes, that cannot be restored from here; `elsewhere` is the (generation, root) that the last of the
+    chain builds on and that does not lie here, so that only what flaws take away is known to be lost."""
 
     generation: Generation
     read: Sequence[int]
