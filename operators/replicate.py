@@ -220,7 +220,7 @@ class _Replication:
         return self._hydrations[key]
 
     def _check(
-        self, generation: int, held: Base | None, archives: Archives, sizes: Mapping[str, int]
+        self, generation: int, held: _Held | None, archives: Archives, sizes: Mapping[str, int]
     ) -> dict[str, Any]:
         disks = [
             {"disk": disk, "archive": archive, "base_root": None if held is None else held.roots.get(disk)}

@@ -88,7 +88,7 @@ class Run:
     committed = MigrationRun.committed
     pool: ClassVar[str] = "pool"
 
-    def __init__(self, stack: Stack, archives: ReadableBackend, route: Route, name: str) -> None:
+    def __init__(self, stack: Stack, archives: ReadableBackend, route: Route, name: str, size: int) -> None:
         self._stack, self._archives = stack, archives
         self.key = f"demo-web-{name}"
         self.name = name
@@ -99,7 +99,7 @@ class Run:
         self.offline = Offline(connection="wavelift_offline", write=here, read=there, arrival="30s")  # type: ignore[arg-type]
         for folder in here:
             Path(folder).mkdir()
-        self.volumes = {disk: stack.volume(f"{name}{disk}", SIZE, b"\xa5" * BLOCK) for disk in DISKS}
+        self.volumes = {disk: stack.volume(f"{name}{disk}", size, b"\xa5" * BLOCK) for disk in DISKS}
 
     @property
     def manifest(self) -> Any:
@@ -200,12 +200,13 @@ class Site:
         self.archives = archives_in(cloud)
         self._runs = 0
 
-    def run(self, route: Route) -> Run:
+    def run(self, route: Route, size: int = SIZE) -> Run:
+        """`size` of each disk, in bytes."""
         self._runs += 1
         for number, disk in enumerate(DISKS):
             pieces = {0: noise(MIB, number), 3 * MIB: noise(2 * MIB, 10 + number)}
-            self.stack.disk(disk, SIZE, pieces)
-        return Run(self.stack, self.archives, route, f"r{self._runs}")
+            self.stack.disk(disk, size, pieces)
+        return Run(self.stack, self.archives, route, f"r{self._runs}", size)
 
     def write(self, disk: str, offset: int, blocks: int, seed: int) -> None:
         overwrite(self.stack.disks[disk], offset, noise(blocks * BLOCK, seed))

@@ -15,8 +15,8 @@ from wavelift.localcloud.server import LocalCloud
 from wavelift.manifest.route import Carrier, Route
 from wavelift.service.client import ServiceError
 
-ARCHIVED = [Route.VIA_OSS, Route.SEED_OFFLINE_THEN_DIRECT, Route.SEED_OFFLINE_THEN_OSS, Route.ARCHIVE_ONLY]
-LANDING = ARCHIVED[:-1]
+# What these do is, each by itself, what others do as well.
+OTHERS = [pytest.param(each, marks=pytest.mark.slow) for each in (Route.SEED_OFFLINE_THEN_OSS, Route.ARCHIVE_ONLY)]
 Damage = Callable[[Run, int, str], None]
 
 
@@ -55,7 +55,7 @@ def seed(site: Site, run: Run) -> Record:
     return site.advance(run, 1, None, lambda job: run.ship() if named(job) == "1/check" and run.route.seeded else None)
 
 
-@pytest.mark.parametrize("route", ARCHIVED)
+@pytest.mark.parametrize("route", [Route.VIA_OSS, Route.SEED_OFFLINE_THEN_DIRECT, *OTHERS])
 def test_three_generations_arrive_and_a_step_entered_again_changes_nothing(site: Site, route: Route) -> None:
     run = site.run(route)
     record = seed(site, run)
@@ -71,7 +71,11 @@ def test_three_generations_arrive_and_a_step_entered_again_changes_nothing(site:
         assert record["repairs"] == [] and record["sent_bytes"] == 4 * BLOCK
     assert [each["carrier"] for each in records] == [route.carrier(each) for each in (1, 2, 3)]
     jobs = site.jobs(run)
+    # Submitted again with each entry, with keys of another session each time, and begun once.
     assert set(jobs.values()) == {1}
+    if route.uses_archive:
+        lent = {run.opened(Carrier.BUCKET, "sda").access_key_id for _ in range(2)}  # type: ignore[union-attr]
+        assert len(lent) == 2
     with run.agent() as agent:
         assert agent.get(f"/v1/migrations/{run.key}")["generation"] == 3
         checks = [job.result for job in agent.jobs() if f"{run.key}/3/check" in job.key]
@@ -87,10 +91,10 @@ def test_three_generations_arrive_and_a_step_entered_again_changes_nothing(site:
 @pytest.mark.parametrize(
     ("route", "generation", "damage"),
     [
-        (Route.VIA_OSS, 2, Run.lose),
+        pytest.param(Route.VIA_OSS, 2, Run.lose, marks=pytest.mark.slow),
         (Route.SEED_OFFLINE_THEN_DIRECT, 1, Run.spoil),
         (Route.SEED_OFFLINE_THEN_OSS, 1, Run.lose),
-        (Route.SEED_OFFLINE_THEN_OSS, 2, Run.spoil),
+        pytest.param(Route.SEED_OFFLINE_THEN_OSS, 2, Run.spoil, marks=pytest.mark.slow),
         (Route.ARCHIVE_ONLY, 2, Run.lose),
     ],
 )
@@ -119,7 +123,12 @@ def test_what_an_archive_has_lost_is_brought_by_the_next_generation(
 
 
 @pytest.mark.parametrize(
-    ("route", "generation"), [(Route.VIA_OSS, 2), (Route.SEED_OFFLINE_THEN_DIRECT, 1), (Route.SEED_OFFLINE_THEN_OSS, 2)]
+    ("route", "generation"),
+    [
+        pytest.param(Route.VIA_OSS, 2, marks=pytest.mark.slow),
+        (Route.SEED_OFFLINE_THEN_DIRECT, 1),
+        (Route.SEED_OFFLINE_THEN_OSS, 2),
+    ],
 )
 def test_a_volume_that_changed_after_it_was_hydrated_is_mended(site: Site, route: Route, generation: int) -> None:
     run = site.run(route)
@@ -140,20 +149,22 @@ def test_a_volume_that_changed_after_it_was_hydrated_is_mended(site: Site, route
     assert site.advance(run, generation, base) == record and site.jobs(run) == jobs
 
 
+@pytest.mark.slow
 def test_scattered_blocks_that_an_archive_has_lost_are_all_that_is_sent_again(site: Site) -> None:
-    run = site.run(Route.VIA_OSS)
-    site.write("sda", 0, SIZE // BLOCK, 8)
+    size = 2 * SIZE
+    run = site.run(Route.VIA_OSS, size)
+    site.write("sda", 0, size // BLOCK, 8)
     base = base_of(seed(site, run))
-    # Every other block of what is larger than one that names a hundred ranges.
-    for block in range(0, SIZE // BLOCK, 2):
+    # Each by itself.
+    for block in range(0, size // BLOCK, 2):
         site.write("sda", block * BLOCK, 1, block)
     record = site.advance(run, 2, base, lambda job: run.lose(2, "sda") if job == "2/copy" else None)
     arrived(site, run, record)
     (repair,) = record["repairs"]
-    assert repair["disks"][0]["pending_bytes"] == SIZE // 2
+    assert repair["disks"][0]["pending_bytes"] == size // 2
 
 
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("mixed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_gateway_that_was_replaced_within_an_increment_goes_on(site: Site, mixed: bool) -> None:
     run = site.run(Route.VIA_OSS)
     base = base_of(seed(site, run))

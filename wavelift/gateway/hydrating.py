@@ -28,6 +28,8 @@ from wavelift.service.job_context import JobContext
 
 BUSY_SECONDS = 0.2
 NAMED = 100
+# Where not all are named, all of the disk is sent again. A pack of 64 MiB has 1,024 blocks, at worst each by itself.
+MISSING_NAMED = 4096
 Turn = Callable[[], AbstractContextManager[None]]
 
 
@@ -217,6 +219,6 @@ def _result(disk: HydrateDisk, done: Hydrated) -> dict[str, Any]:
         "wire_bytes": done.wire_bytes,
         "written_bytes": done.written_bytes,
         "missing_bytes": done.missing_bytes,
-        "missing": [{"offset": start, "length": end - start} for start, end in done.missing[:NAMED]],
+        "missing": [{"offset": start, "length": end - start} for start, end in done.missing[:MISSING_NAMED]],
         "damaged": done.damaged[:NAMED],
     }
