@@ -90,7 +90,7 @@ class Gateways:
             gateway = self.ensure(labels, vswitch, disks)
             try:
                 if _mark(user) not in gateway.tags:
-                    self._tag(gateway.id, {_mark(user): f"{user.migration} {time.time():.0f}"})
+                    self._tag(gateway.id, {_mark(user): f"{user.migration} {int(time.time())}"})
                     gateway = self._inventory.get(Kind.INSTANCE, gateway.id)
                 if _RETIRING not in gateway.tags:
                     return gateway
@@ -107,7 +107,7 @@ class Gateways:
             self._untag(gateway.id, [_mark(user)])
             if self._users(self._inventory.get(Kind.INSTANCE, gateway.id)):
                 return False
-            self._tag(gateway.id, {_RETIRING: f"{time.time():.0f}"})
+            self._tag(gateway.id, {_RETIRING: f"{int(time.time())}"})
             if self._users(self._inventory.get(Kind.INSTANCE, gateway.id)):
                 self._untag(gateway.id, [_RETIRING])
                 return False
