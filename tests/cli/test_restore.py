@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,3 +241,26 @@ def test_from_a_bucket_by_the_environment_and_on_after_a_kill(
         monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "wrong")
         assert shell.json("restore", "oss://packs/web", "new.raw", status=2)["code"] == "denied"
     assert os.environ["OSS_REGION"] == REGION
+
+
+_TELLING_PEAK = """
+import sys
+from pathlib import Path
+from wavelift.cli.main import main
+status = main(sys.argv[1:])
+print(Path("/proc/self/status").read_text())
+sys.exit(status)
+"""
+
+
+def test_what_is_sealed_is_opened_as_it_is_read(shell: Shell) -> None:
+    """Four packs of 16 MiB at a time, each once: it was each four times."""
+    disk = shell.image("disk.raw", 112 * MIB, {0: noise(112 * MIB)})
+    (shell.folder / "key").write_text("5a" * 32)
+    shell.json("copy", "--key-file", "key", disk, "folder:kept")
+    arguments = ["restore", "--key-file", "key", "folder:kept", "out.raw"]
+    done = subprocess.run(
+        [sys.executable, "-c", _TELLING_PEAK, *arguments], cwd=shell.folder, capture_output=True, text=True, check=True
+    )
+    assert same(disk, shell.folder / "out.raw")
+    assert int(done.stdout.split("VmHWM:")[1].split()[0]) < 200 << 10

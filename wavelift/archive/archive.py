@@ -41,7 +41,7 @@ from wavelift.archive.lease import held
 from wavelift.archive.sealed import SealedStore
 from wavelift.archive.sink import ArchiveSink
 from wavelift.blocks.blockmap import MAX_INDEX, DiskMap, decode_index, encode_index, segments_of
-from wavelift.blocks.crypto import KeyEncryptionKey
+from wavelift.blocks.crypto import KeyEncryptionKey, KeyRing
 from wavelift.blocks.digest import TABLE, ZERO_DIGEST
 from wavelift.blocks.errors import MapError
 from wavelift.stores.base import AlreadyThere, NotThere, Store
@@ -181,9 +181,10 @@ class Archive:
             return False
         return True
 
-    def unsealed(self, key: str, data: bytes) -> bytes:
-        """What an object holds that was fetched whole from `bare`. Raises `Corrupted`, `Denied`."""
-        return data if self._seal is None else self._seal.opened(key, data)
+    @property
+    def keys(self) -> KeyRing | None:
+        """What opens packs that were fetched from `bare`."""
+        return None if self._seal is None else self._seal.keys
 
     def sink(self, generation: int) -> ArchiveSink:
         """For one worker."""

@@ -176,7 +176,7 @@ class _Bringing:
         while left:
             left -= flow.take(left)
         try:
-            data = self._archive.store.get(found.key)
+            data = self._archive.bare.get(found.key)
         except StoreError as error:
             if not _is_lost(error):
                 raise
@@ -190,7 +190,9 @@ class _Bringing:
             with ExitStack() as stack:
                 writer: Writer | None = None
                 try:
-                    for record, view in PackReader(from_memory(memoryview(data)), scratch).records():
+                    # Opened as it is read: not once more as a whole.
+                    pack = PackReader(from_memory(memoryview(data)), scratch, self._archive.keys)
+                    for record, view in pack.records():
                         self._crew.require()
                         for start, end in self._wanted(record):
                             writer = writer or stack.enter_context(self._target.writing())

@@ -40,7 +40,7 @@ class SealedStore:
     def __init__(self, store: Store, wrapping: KeyEncryptionKey) -> None:
         self._store = store
         self._key = MigrationKey.create(wrapping)
-        self._ring = KeyRing([self._key, wrapping])
+        self.keys = KeyRing([self._key, wrapping])
         self._lock = threading.Lock()
         self._heads: OrderedDict[str, bytes] = OrderedDict()
 
@@ -85,10 +85,6 @@ class SealedStore:
     def delete(self, keys: Iterable[str]) -> None:
         self._store.delete(keys)
 
-    def opened(self, key: str, data: bytes) -> bytes:
-        """What a whole object holds that was fetched already. Raises `Corrupted`, `Denied`."""
-        return self._open(key, self._checked(key, data[:SEALED_HEAD]), data[SEALED_HEAD:], 0, 0, None)
-
     def _from_start(self, key: str, first: int, frames: int | None) -> tuple[bytes, bytes]:
         length = None if frames is None else SEALED_HEAD + (first + frames) * _FRAME_WHOLE
         data = self._store.get(key, 0, length)
@@ -128,7 +124,7 @@ class SealedStore:
         room = len(body) if length is None else skip + length
         content = bytearray(min(room, len(body)))
         try:
-            readinto = self._ring.open(head, from_memory(memoryview(body)), first)
+            readinto = self.keys.open(head, from_memory(memoryview(body)), first)
             got = readinto(memoryview(content))
         except PackKeyMissing as error:
             raise Denied(f"{key} in {self.name} is sealed with a key that is not here.", error.remedy) from None

@@ -34,7 +34,8 @@ class ArchiveSink:
         records = [place.record for place in places]
         start = min((record.offset for record in records), default=0)
         blocks = blocks_of(max((record.offset + record.length for record in records), default=0) - start)
-        whole = pack if self._seal is None else self._seal(pack)
+        # Not the caller's own: a store that nobody waits for any longer may be reading it still.
+        whole = bytes(pack) if self._seal is None else self._seal(pack)
         row = Row(sequence, start, start + blocks * BLOCK, blake3(whole).digest(), len(whole))
         began = time.monotonic()
         self._store.put(row.key(self._generation), whole)

@@ -62,7 +62,7 @@ def verify(
     proven: str | None = None,
 ) -> Verdict:
     """Read what a generation is made of, newest first. `progress` gets bytes of packs, done and in all; `check` may
-    raise to stop. Takes the memory of a pack, twice where it is sealed, for each of its workers.
+    raise to stop. Takes the memory of a pack for each of its workers.
 
     `proven` is the root, in hex, of an earlier generation that was found whole: where the archive has it, its blocks
     count as held. Of its packs, and of those of what it builds on, it is only looked whether they are all there; if
@@ -127,7 +127,7 @@ def _prove(archive: Archive, generation: Generation, row: Row) -> Proof:
         data = archive.bare.get(key, 0, row.size + 1)
         if len(data) != row.size or blake3(data).digest() != row.digest:
             return Flaw(key, f"its {len(data)} bytes are not the {row.size} that were put")
-        reader = PackReader(from_memory(memoryview(archive.unsealed(key, data))))
+        reader = PackReader(from_memory(memoryview(data)), keys=archive.keys)
         header = reader.header
         if (header.generation, header.sequence) != (generation.generation, row.sequence):
             return Flaw(key, f"it is pack {header.sequence} of generation {header.generation}")

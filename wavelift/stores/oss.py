@@ -60,7 +60,8 @@ class OssStore:
         return f"oss://{self._about.bucket}/{self._about.prefix}".rstrip("/")
 
     def put(self, key: str, data: bytes | bytearray | memoryview, *, new: bool = False) -> None:
-        body = bytes(data)
+        # Nothing as bytes: of anything else that is empty no length would be sent.
+        body = data or b""
         crc = fastcrc.crc64.xz(body)
         headers = {"x-oss-forbid-overwrite": "true"} if new else {}
 
