@@ -10,10 +10,10 @@ from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from operators.provider import AGENT_TYPE, BACKEND_PREFIX
+from storage_backends.archives.offline import shipped
 from storage_backends.base import BootableBackend, Labels, ReadableBackend, StorageBackend
 from storage_backends.errors import BackendError
 from storage_backends.fields import Fields
-from storage_backends.offline import shipped
 from storage_backends.registry import backend_type, open_backend
 from wavelift.archive.descriptor import DisksArchive
 from wavelift.pinning import pin_of

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage_backends.archives.sealing import master_of
 from storage_backends.base import BootableBackend, StorageBackend
 from storage_backends.fields import Fields
 from storage_backends.plugin import BackendType, Field, Form
-from storage_backends.sealing import master_of
 
 _SEALING = (
     Field(
@@ -27,8 +27,8 @@ _SESSION = Field("security_token", "Session token", "Of a temporary access key."
 
 
 def _alibaba(fields: Fields, region: str, zone: str) -> BootableBackend:
-    from storage_backends.alibaba import AlibabaBackend
-    from storage_backends.settings import AlibabaSettings
+    from storage_backends.alibaba.backend import AlibabaBackend
+    from storage_backends.alibaba.settings import AlibabaSettings
 
     return AlibabaBackend(
         AlibabaSettings.from_connection(
@@ -43,21 +43,21 @@ def _alibaba(fields: Fields, region: str, zone: str) -> BootableBackend:
 
 
 def _oss(fields: Fields, region: str, zone: str) -> StorageBackend:
-    from storage_backends.oss import open_oss
-    from storage_backends.oss_settings import OssSettings
+    from storage_backends.archives.oss import open_oss
+    from storage_backends.archives.oss_settings import OssSettings
 
     return open_oss(OssSettings.from_fields(fields, region), master_of(fields))
 
 
 def _offline(fields: Fields, region: str, zone: str) -> StorageBackend:
-    from storage_backends.offline import open_offline
+    from storage_backends.archives.offline import open_offline
 
     folders = fields.needed("folders (extra)", fields.text("folders")).split(",")
     return open_offline([Path(folder.strip()) for folder in folders], master_of(fields))
 
 
 def _memory(fields: Fields, region: str, zone: str) -> StorageBackend:
-    from storage_backends.memory import MemoryBackend
+    from storage_backends.archives.memory import MemoryBackend
 
     return MemoryBackend(fields.connection_id, master_of(fields))
 

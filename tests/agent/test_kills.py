@@ -319,13 +319,13 @@ def test_a_first_copy_of_a_live_guest_goes_on_after_its_agent_died(stack: Stack,
     writer.fill("a", start + BLOCK + 512, 1024)
     guest.io("a", f"write -z -u {start + 4 * BLOCK} 128k")
     before = wire.sent
+    wire.lose()
     matrix.start_agent()
-    wire.flow()
     result = matrix.finished(key, spec)
     assert volume.read_bytes() == guest.content("a") and result["root"] == root_of({"a": guest.content("a")})
     assert "what was written is sent again" in result["notes"][0]
     left = 24 * MIB - done.done.total + BLOCK
-    # Whatever was stalled is delivered too, by a connection whose other end is dead.
+    # Each connection may have had one piece in hand when it was cut.
     assert wire.sent - before <= left * 1.02 + CONNECTIONS * 65536
 
 

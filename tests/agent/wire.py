@@ -57,6 +57,11 @@ class Wire:
         """End a stall."""
         self._flowing.set()
 
+    def lose(self) -> None:
+        """Cut every connection, with all that a stall still holds of it, then flow."""
+        self._cut()
+        self.flow()
+
     def close(self) -> None:
         self.flow()
         for listening in self._ports.values():

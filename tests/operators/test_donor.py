@@ -16,7 +16,7 @@ from operators.boot_verify import _instance
 from operators.cleanup import CleanupOperator
 from operators.image import ImageOperator
 from operators.run import MigrationRun
-from storage_backends import alibaba_inventory, ecs
+from storage_backends.alibaba import ecs, inventory
 from storage_backends.base import ImageStrategy, Kind, Resource, Role, State, VolumeSpec
 from tests.localcloud.conftest import Ecs
 from tests.operators.clouds import (
@@ -46,7 +46,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalClou
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, comms: Comms) -> None:
-    monkeypatch.setattr(alibaba_inventory, "_APPEAR_SECONDS", 0.3)
+    monkeypatch.setattr(inventory, "_APPEAR_SECONDS", 0.3)
     monkeypatch.setattr(cleanup, "_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(triggers.WaitTrigger, "delay", 0.05)
     monkeypatch.setattr(triggers, "JOB_POLL_SECONDS", 0.05)

@@ -22,7 +22,7 @@ from operators.hooks import agent_address, find_connection
 from operators.provision import ProvisionOperator
 from operators.run import MigrationRun
 from operators.spread import SpreadJobs
-from storage_backends import alibaba_inventory
+from storage_backends.alibaba import inventory
 from storage_backends.base import Kind, Role, State, VolumeSpec
 from tests.blocks import reader
 from tests.operators.clouds import TEXT, agent, connection, crash, execute, file_of, real_gateways, run_context
@@ -92,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalCloud
 @pytest.fixture(autouse=True)
 def quick(world: tuple[LocalCloud, Path], monkeypatch: pytest.MonkeyPatch, comms: Comms) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WAVELIFT_CLOUD", connection(world[0]))
-    monkeypatch.setattr(alibaba_inventory, "_APPEAR_SECONDS", 0.3)
+    monkeypatch.setattr(inventory, "_APPEAR_SECONDS", 0.3)
     monkeypatch.setattr(cleanup, "_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(triggers.WaitTrigger, "delay", 0.05)
     monkeypatch.setattr(triggers, "JOB_POLL_SECONDS", 0.05)

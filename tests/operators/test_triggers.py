@@ -16,9 +16,9 @@ from airflow.triggers.base import BaseTrigger
 from operators import triggers
 from operators.run import MigrationRun
 from operators.triggers import BootTrigger, JobTrigger, ResourceTrigger, WaitTrigger
-from storage_backends import ecs
+from storage_backends.alibaba import ecs
+from storage_backends.alibaba.gateway_boot import gateway_identity, gateway_key
 from storage_backends.base import InstanceSpec, Kind, Labels, Role, VolumeSpec
-from storage_backends.gateway_boot import gateway_identity, gateway_key
 from tests.operators.conftest import GATEWAY_SECRET, KEY, MANIFEST, SPEC, Comms, Service
 from wavelift.localcloud.faults.rules import Rule
 from wavelift.localcloud.server import LocalCloud

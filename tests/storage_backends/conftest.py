@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from storage_backends.alibaba import AlibabaBackend
+from storage_backends.alibaba.backend import AlibabaBackend
 from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role, State, VolumeSpec
 from storage_backends.registry import open_backend
 from tests.localcloud.conftest import KEY, REGION, SECRET, ZONE, Ecs

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from storage_backends import ecs
-from storage_backends.alibaba import AlibabaBackend
+from storage_backends.alibaba import ecs
+from storage_backends.alibaba.backend import AlibabaBackend
+from storage_backends.alibaba.gateway_boot import gateway_identity, gateway_key, gateway_user_data
+from storage_backends.alibaba.settings import AlibabaSettings
 from storage_backends.base import InstanceSpec, Labels, Resource, Role
 from storage_backends.errors import Conflict, Denied, InvalidRequest, NotFound, Unavailable
-from storage_backends.gateway_boot import gateway_identity, gateway_key, gateway_user_data
 from storage_backends.registry import UnknownBackend, open_backend
-from storage_backends.settings import AlibabaSettings
 from tests.localcloud.conftest import KEY, SECRET
 from tests.storage_backends.conftest import (
     GATEWAY_SECRET,

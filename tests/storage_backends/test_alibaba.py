@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from storage_backends import alibaba_inventory
-from storage_backends.alibaba import AlibabaBackend
+from storage_backends.alibaba import inventory
+from storage_backends.alibaba.backend import AlibabaBackend
 from storage_backends.base import Kind, Labels, Resource, Role, State
 from storage_backends.errors import BackendError, Conflict, NotFound
 from tests.storage_backends.conftest import HOST, SMALL, World, gone, ready
@@ -24,7 +24,7 @@ Run = Callable[..., Labels]
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client token names and the cloud does not list was deleted: find out soon."""
-    monkeypatch.setattr(alibaba_inventory, "_APPEAR_SECONDS", 0.1)
+    monkeypatch.setattr(inventory, "_APPEAR_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_list_finds_exactly_what_carries_the_labels(
     assert ids(run(Role.REPLICA, "dat")) == set()
     assert ids(Labels("wave", "other", mine.run)) == {stranger.id}
     # The same over many pages.
-    monkeypatch.setattr(alibaba_inventory, "_PAGE", 1)
+    monkeypatch.setattr(inventory, "_PAGE", 1)
     assert ids(mine) == everything
 
 

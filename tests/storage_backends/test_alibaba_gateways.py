@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from storage_backends import alibaba_gateways, alibaba_inventory
-from storage_backends.alibaba import AlibabaBackend
+from storage_backends.alibaba import gateways, inventory
+from storage_backends.alibaba.backend import AlibabaBackend
 from storage_backends.base import Kind, Labels, Resource, Role, State
 from storage_backends.errors import NotFound
 from tests.storage_backends.conftest import SMALL, World, gone
@@ -24,7 +24,7 @@ VSWITCH = "vsw-local-a"
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client token names and the cloud does not list was deleted: find out soon."""
-    monkeypatch.setattr(alibaba_inventory, "_APPEAR_SECONDS", 0.3)
+    monkeypatch.setattr(inventory, "_APPEAR_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -147,11 +147,11 @@ def test_a_removal_that_was_cut_short_is_carried_out_by_who_comes_next(
         def killed(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr(alibaba_gateways.Gateways, "remove", killed)
+        patched.setattr(gateways.Gateways, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             backend.leave_gateway(gateway, user("web"))
     assert "wavelift:retiring" in backend.get(Kind.INSTANCE, gateway.id).tags
-    monkeypatch.setattr(alibaba_gateways, "_RETIRING_SECONDS", 0.0)
+    monkeypatch.setattr(gateways, "_RETIRING_SECONDS", 0.0)
     after = backend.use_gateway(pool, VSWITCH, 4, user("db"))
     assert after.id != gateway.id and after.state is State.READY
     assert backend.leave_gateway(after, user("db"))
@@ -160,7 +160,7 @@ def test_a_removal_that_was_cut_short_is_carried_out_by_who_comes_next(
 def test_a_mark_that_a_run_left_behind_keeps_a_gateway_as_long_as_the_run_has_volumes(
     backend: AlibabaBackend, pool: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alibaba_gateways, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(gateways, "_FRESH_SECONDS", 0.0)
     volume = backend.create_volume(Labels("wave", "lost", "run-lost", Role.REPLICA, "data"), SMALL)
     gateway = backend.use_gateway(pool, VSWITCH, 4, user("lost"))
     backend.use_gateway(pool, VSWITCH, 4, user("web"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage_backends.alibaba import AlibabaBackend
+from storage_backends.alibaba.backend import AlibabaBackend
 from storage_backends.base import ImageStrategy, InstanceSpec, Kind, Labels, Resource, Role, State
 from storage_backends.errors import InvalidRequest, NotFound
 from tests.localcloud.conftest import KEY, SECRET, Ecs

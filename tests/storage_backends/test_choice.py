@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from storage_backends import alibaba_stock
-from storage_backends.alibaba import AlibabaBackend
-from storage_backends.alibaba_stock import InstanceType, Sizes, nearest_categories, nearest_types
+from storage_backends.alibaba import stock
+from storage_backends.alibaba.backend import AlibabaBackend
+from storage_backends.alibaba.stock import InstanceType, Sizes, nearest_categories, nearest_types
 from storage_backends.base import InstanceSpec, Kind, Labels, Resource, Role, State, VolumeSpec
 from storage_backends.errors import BackendError, InvalidRequest, QuotaExceeded
 from tests.localcloud.conftest import KEY, SECRET, Ecs
@@ -97,11 +97,11 @@ def test_a_size_beyond_what_the_category_has_is_a_reason(backend: AlibabaBackend
 def test_all_instance_types_are_known_however_many_pages_they_are(
     backend: AlibabaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stock = backend._offer._stock
-    known = stock.known_types()
+    types = backend._offer._stock.known_types
+    known = types()
     assert known["ecs.g7.xlarge"] == InstanceType("ecs.g7", 4, 16.0)
-    monkeypatch.setattr(alibaba_stock, "_PAGE", 2)
-    assert stock.known_types() == known
+    monkeypatch.setattr(stock, "_PAGE", 2)
+    assert types() == known
 
 
 def test_nearest_is_by_what_they_can_do() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from alibabacloud_ecs20140526 import models
 
-from storage_backends import ecs
-from storage_backends.alibaba import AlibabaBackend
+from storage_backends.alibaba import ecs
+from storage_backends.alibaba.backend import AlibabaBackend
+from storage_backends.alibaba.ecs import EcsApi
 from storage_backends.base import Kind, Labels, Resource, Role, VolumeSpec
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import Conflict, Unavailable
 from tests.storage_backends.conftest import HOST, SMALL, World, gone, ready
 from wavelift.localcloud.faults.calls import Faults

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from darabonba.core import DaraCore
 
-from storage_backends import alibaba_credentials, ecs
-from storage_backends.alibaba import AlibabaBackend
+from storage_backends.alibaba import credentials, ecs
+from storage_backends.alibaba.backend import AlibabaBackend
 from storage_backends.errors import BackendError, Denied, Expired, InvalidRequest, Unavailable
 from storage_backends.registry import open_backend
 from tests.localcloud.conftest import KEY, REGION, SECRET, ZONE
@@ -106,7 +106,7 @@ def test_a_role_is_taken_on_once_and_renewed_before_it_ends(
         backend.check_access()
     assert len(assumed) == 1
     # Ten minutes before the end of the hour.
-    monkeypatch.setattr(alibaba_credentials, "time", SimpleNamespace(time=lambda: time.time() + 3001, **_PARSING))
+    monkeypatch.setattr(credentials, "time", SimpleNamespace(time=lambda: time.time() + 3001, **_PARSING))
     backend.check_access()
     assert len(assumed) == 2
 

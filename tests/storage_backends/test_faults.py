@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from storage_backends import alibaba_inventory, ecs
-from storage_backends.alibaba import AlibabaBackend
+from storage_backends.alibaba import ecs, inventory
+from storage_backends.alibaba.backend import AlibabaBackend
 from storage_backends.base import Kind, Labels, Resource, Role, State
 from storage_backends.errors import BackendError, Conflict, Denied, NotFound, QuotaExceeded, Unavailable
 from tests.storage_backends.conftest import HOST, SMALL, World, gone, ready
@@ -234,7 +234,7 @@ def test_a_snapshot_for_which_the_cloud_had_no_room_is_made_again(
 def test_a_volume_that_cannot_be_made_is_soon_told_and_then_made_again(
     backend: AlibabaBackend, world: World, run: Run, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alibaba_inventory, "_APPEAR_SECONDS", 0.5)
+    monkeypatch.setattr(inventory, "_APPEAR_SECONDS", 0.5)
     order({"kind": "failed-transition", "of": "disk", "state": "Creating"}, times=1)
     labels = run(Role.REPLICA, "x")
     with pytest.raises(NotFound):
@@ -246,7 +246,7 @@ def test_a_volume_that_cannot_be_made_is_soon_told_and_then_made_again(
 def test_an_attachment_that_failed_is_named(
     backend: AlibabaBackend, run: Run, gateway: Resource, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alibaba_inventory, "_SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(inventory, "_SETTLE_SECONDS", 1.0)
     volume = backend.create_volume(run(Role.REPLICA, "x"), SMALL)
     order({"kind": "failed-transition", "of": "disk", "state": "Attaching"}, times=1)
     with pytest.raises(Unavailable, match=volume.id):

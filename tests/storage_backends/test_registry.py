@@ -23,7 +23,7 @@ from storage_backends.registry import (
 OURS = ["alibaba", "memory", "offline", "oss"]
 TAPES = """
 from storage_backends.builtin import MEMORY
-from storage_backends.memory import MemoryBackend
+from storage_backends.archives.memory import MemoryBackend
 from storage_backends.plugin import BackendType, Field, Form
 
 FORM = Form("Acme: tapes", (Field("robot_password", "Robot", secret=True),), login="Operator")

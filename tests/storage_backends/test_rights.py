@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from alibabacloud_credentials.provider import StaticAKCredentialsProvider
 
-from storage_backends import alibaba_inventory
-from storage_backends.alibaba import AlibabaBackend
-from storage_backends.alibaba_credentials import AssumedRole
+from storage_backends.alibaba import inventory
+from storage_backends.alibaba.backend import AlibabaBackend
+from storage_backends.alibaba.credentials import AssumedRole
+from storage_backends.alibaba.ecs import EcsApi
+from storage_backends.alibaba.settings import Access
 from storage_backends.base import Kind, Labels, Role, VolumeSpec
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import BackendError, Denied
-from storage_backends.settings import Access
 from tests.localcloud.conftest import KEY, REGION, SECRET
 from tests.storage_backends.conftest import HOST, SMALL, World, gone, ready
 from wavelift.localcloud.accounts import ACCOUNT
@@ -96,7 +96,7 @@ def everything(backend: AlibabaBackend, run: Run) -> None:
 def test_the_policy_allows_what_is_called_and_nothing_else(
     world: World, run: Run, called: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alibaba_inventory, "_APPEAR_SECONDS", 1.0)
+    monkeypatch.setattr(inventory, "_APPEAR_SECONDS", 1.0)
     everything(limited(world, POLICY, donor_image="host-linux", gateway_instance_type="ecs.c7.large,ecs.g7.large"), run)
     assert called == ALLOWED
 

@@ -17,10 +17,10 @@ import oss2
 import pytest
 from moto.server import ThreadedMotoServer
 
-from storage_backends import alibaba_inventory
-from storage_backends.archives import ArchiveBackend, Place
+from storage_backends.alibaba import inventory
+from storage_backends.archives.backend import ArchiveBackend, Place
+from storage_backends.archives.memory import MemoryBackend
 from storage_backends.base import Kind, Labels
-from storage_backends.memory import MemoryBackend
 from storage_backends.registry import open_backend
 from tests.archive.filling import BLOCK, Blocks, add, noise
 from tests.localcloud.conftest import KEY, REGION, SECRET
@@ -165,7 +165,7 @@ def _make(kind: str, request: pytest.FixtureRequest, stack: ExitStack) -> Peer:
             backend.detach(volume_id)
 
         # What a client token names and the cloud does not list was deleted: find out soon.
-        request.getfixturevalue("monkeypatch").setattr(alibaba_inventory, "_APPEAR_SECONDS", 0.1)
+        request.getfixturevalue("monkeypatch").setattr(inventory, "_APPEAR_SECONDS", 0.1)
         about = connection("alibaba", KEY, SECRET, **world.extra)
         return Peer(kind, about, world, used)
     world = request.getfixturevalue("archives_bucket")

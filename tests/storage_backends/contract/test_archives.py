@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from storage_backends import archives
+from storage_backends.archives import backend as archives
 from storage_backends.base import Kind, Labels, Resource, Role, State
 from storage_backends.errors import Conflict, Corrupted, Denied, InvalidRequest, NotFound
 from tests.archive.filling import MemoryTarget, add

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import pytest
 
-from storage_backends.archives import ArchiveBackend, Place
+from storage_backends.archives.backend import ArchiveBackend, Place
 from storage_backends.base import Kind, Labels, Resource, Role
 from storage_backends.errors import BackendError, Conflict, NotFound
 from tests.storage_backends.conftest import SMALL, World

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 from alibabacloud_credentials.client import Client as CredentialsClient
 
-from storage_backends.alibaba_credentials import AssumedRole, provider_of
-from storage_backends.alibaba_donors import Donors
-from storage_backends.alibaba_gateways import Gateways
-from storage_backends.alibaba_images import Images
-from storage_backends.alibaba_inventory import Inventory
-from storage_backends.alibaba_offer import Offer
-from storage_backends.alibaba_volumes import Volumes
+from storage_backends.alibaba.credentials import AssumedRole, provider_of
+from storage_backends.alibaba.donors import Donors
+from storage_backends.alibaba.ecs import EcsApi
+from storage_backends.alibaba.gateways import Gateways
+from storage_backends.alibaba.images import Images
+from storage_backends.alibaba.inventory import Inventory
+from storage_backends.alibaba.offer import Offer
+from storage_backends.alibaba.settings import AlibabaSettings
+from storage_backends.alibaba.volumes import Volumes
 from storage_backends.base import (
     Capabilities,
     GatewayAccess,
@@ -26,9 +28,7 @@ from storage_backends.base import (
     Resource,
     VolumeSpec,
 )
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import NotFound
-from storage_backends.settings import AlibabaSettings
 from wavelift.blocks.descriptor import SinkDescriptor
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 from alibabacloud_ecs20140526 import models
 
-from storage_backends.alibaba_donors import bootable_password
-from storage_backends.alibaba_inventory import Inventory, client_token, tagged
+from storage_backends.alibaba.donors import bootable_password
+from storage_backends.alibaba.ecs import EcsApi
+from storage_backends.alibaba.inventory import Inventory, client_token, tagged
+from storage_backends.alibaba.settings import AlibabaSettings
 from storage_backends.base import Kind, Labels, Resource, State, VolumeSpec
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from storage_backends.settings import AlibabaSettings
 from wavelift.manifest.plan import smallest_volume_gib
 
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from alibabacloud_ecs20140526 import models
 
-from storage_backends.alibaba_inventory import Inventory
-from storage_backends.alibaba_stock import Sizes, Stock, nearest_categories, nearest_types
+from storage_backends.alibaba.ecs import EcsApi
+from storage_backends.alibaba.inventory import Inventory
+from storage_backends.alibaba.settings import AlibabaSettings
+from storage_backends.alibaba.stock import Sizes, Stock, nearest_categories, nearest_types
 from storage_backends.base import InstanceSpec, VolumeSpec
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import NotFound
-from storage_backends.settings import AlibabaSettings
 
 
 class Offer:

@@ -11,9 +11,9 @@ import os
 import shutil
 from pathlib import Path
 
-from storage_backends.archives import ArchiveBackend
+from storage_backends.archives.backend import ArchiveBackend
+from storage_backends.archives.offline import DisksPlace
 from storage_backends.errors import Denied
-from storage_backends.offline import DisksPlace
 
 _MEMORY = Path("/dev/shm")
 

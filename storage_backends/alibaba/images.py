@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from alibabacloud_ecs20140526 import models
 from PIL import Image
 
-from storage_backends.alibaba_inventory import Inventory, tagged
+from storage_backends.alibaba.ecs import EcsApi
+from storage_backends.alibaba.inventory import Inventory, tagged
+from storage_backends.alibaba.settings import AlibabaSettings
 from storage_backends.base import InstanceSpec, Kind, Labels, Resource
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import Conflict
-from storage_backends.settings import AlibabaSettings
 
 _PUBLIC_BANDWIDTH_MBIT = 5
 _DELETE_SECONDS = 60.0

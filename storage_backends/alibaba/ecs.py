@@ -12,9 +12,9 @@ from alibabacloud_tea_openapi.exceptions import ClientException, ServerException
 from alibabacloud_tea_openapi.utils_models import Config
 from darabonba.exceptions import DaraException, UnretryableException
 
-from storage_backends.alibaba_errors import is_passing, typed
+from storage_backends.alibaba.errors import is_passing, typed
+from storage_backends.alibaba.settings import Access
 from storage_backends.errors import BackendError, Denied, Expired, Throttled, Unavailable
-from storage_backends.settings import Access
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from storage_backends.alibaba.settings import Access
 from storage_backends.errors import InvalidRequest
 from storage_backends.fields import Fields
-from storage_backends.settings import Access
 from wavelift.archive.opening import addressed_by_path
 from wavelift.stores.bucket import Bucket
 

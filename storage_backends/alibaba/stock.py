@@ -12,7 +12,7 @@ from typing import Any
 
 from alibabacloud_ecs20140526 import models
 
-from storage_backends.ecs import EcsApi
+from storage_backends.alibaba.ecs import EcsApi
 
 # From slow to fast: what is near in this order is near in what it does.
 _CATEGORIES = ("cloud", "cloud_efficiency", "cloud_essd_entry", "cloud_ssd", "cloud_auto", "cloud_essd")

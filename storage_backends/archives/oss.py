@@ -15,10 +15,10 @@ import boto3
 from botocore import exceptions
 from botocore.config import Config
 
-from storage_backends.alibaba_credentials import AssumedRole, provider_of
-from storage_backends.archives import ArchiveBackend
+from storage_backends.alibaba.credentials import AssumedRole, provider_of
+from storage_backends.archives.backend import ArchiveBackend
+from storage_backends.archives.oss_settings import OssSettings
 from storage_backends.errors import Denied, Unavailable
-from storage_backends.oss_settings import OssSettings
 from wavelift.archive.descriptor import BucketArchive
 from wavelift.archive.layout import LOCKS
 from wavelift.stores.base import Store

@@ -12,8 +12,8 @@ import secrets
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from storage_backends.archive_errors import translated
-from storage_backends.archive_index import Index, Record, parts_of, snapshot_id, volume_id
+from storage_backends.archives.errors import translated
+from storage_backends.archives.index import Index, Record, parts_of, snapshot_id, volume_id
 from storage_backends.base import Capabilities, Kind, Labels, Resource, VolumeSpec
 from storage_backends.errors import Conflict, Corrupted, InvalidRequest, NotFound
 from wavelift.archive.archive import Archive

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from storage_backends.archive_index import volume_id
-from storage_backends.archives import ArchiveBackend, prefix_of
+from storage_backends.archives.backend import ArchiveBackend, prefix_of
+from storage_backends.archives.index import volume_id
+from storage_backends.archives.sealing import master_of
 from storage_backends.base import Labels
 from storage_backends.fields import Fields
-from storage_backends.sealing import master_of
 from wavelift.archive.descriptor import DisksArchive
 from wavelift.archive.keys import archive_secret
 from wavelift.stores.base import Store

@@ -11,9 +11,9 @@ from typing import Any
 
 from alibabacloud_ecs20140526 import models
 
-from storage_backends import alibaba_resources as parse
+from storage_backends.alibaba import resources as parse
+from storage_backends.alibaba.ecs import EcsApi
 from storage_backends.base import Kind, Labels, Resource, State
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import NotFound, TokenUsed, Unavailable
 
 _SETTLE_SECONDS = 300.0

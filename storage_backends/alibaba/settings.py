@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from storage_backends.alibaba.gateway_boot import check_command
 from storage_backends.base import ImageStrategy
 from storage_backends.errors import InvalidRequest
 from storage_backends.fields import Fields
-from storage_backends.gateway_boot import check_command
 
 _ROLE_ARN = re.compile(r"acs:ram::[0-9]+:role/[A-Za-z0-9.-]{1,64}")
 

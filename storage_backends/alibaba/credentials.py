@@ -23,9 +23,9 @@ from alibabacloud_tea_openapi.utils_models import OpenApiRequest, Params
 from darabonba.runtime import RuntimeOptions
 from Tea.exceptions import TeaException
 
-from storage_backends.ecs import repeated, sdk_config
+from storage_backends.alibaba.ecs import repeated, sdk_config
+from storage_backends.alibaba.settings import Access
 from storage_backends.errors import Unavailable
-from storage_backends.settings import Access
 
 _SESSION_SECONDS = 3600
 # A call in flight, with its repetitions, still ends on the old key.

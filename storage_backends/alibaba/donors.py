@@ -8,12 +8,12 @@ import secrets
 
 from alibabacloud_ecs20140526 import models
 
-from storage_backends import alibaba_resources as parse
-from storage_backends.alibaba_inventory import Inventory, tagged
+from storage_backends.alibaba import resources as parse
+from storage_backends.alibaba.ecs import EcsApi
+from storage_backends.alibaba.inventory import Inventory, tagged
+from storage_backends.alibaba.settings import AlibabaSettings
 from storage_backends.base import TAG_PREFIX, ImageStrategy, InstanceSpec, Kind, Labels, Resource, State
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import BackendError, Conflict, DryRunPassed, NotFound, NotWhitelisted, Unavailable
-from storage_backends.settings import AlibabaSettings
 
 _PUBLIC_BANDWIDTH_MBIT = 5
 # Snapshots of strangers may be refused for reasons of their own: encrypted, shared, of another resource group.

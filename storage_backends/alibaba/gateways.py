@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 
 from alibabacloud_ecs20140526 import models
 
-from storage_backends.alibaba_images import Images
-from storage_backends.alibaba_inventory import Inventory
+from storage_backends.alibaba.ecs import EcsApi
+from storage_backends.alibaba.gateway_boot import gateway_identity, gateway_key, gateway_user_data
+from storage_backends.alibaba.images import Images
+from storage_backends.alibaba.inventory import Inventory
+from storage_backends.alibaba.settings import AlibabaSettings
 from storage_backends.base import TAG_PREFIX, GatewayAccess, InstanceSpec, Kind, Labels, Resource, Role, State
-from storage_backends.ecs import EcsApi
 from storage_backends.errors import NotFound
-from storage_backends.gateway_boot import gateway_identity, gateway_key, gateway_user_data
-from storage_backends.settings import AlibabaSettings
 from wavelift.blocks.descriptor import SinkDescriptor
 from wavelift.service import tokens
 

@@ -1,0 +1,1 @@
+"""Alibaba Cloud by the ECS API: volumes on gateways, snapshots, images, instances."""
