@@ -13,6 +13,7 @@ import pytest
 from wavelift.agent.replication import Order, Target, replicate
 from wavelift.agent.state import MigrationState
 from wavelift.archive.archive import Archive
+from wavelift.archive.commit import commit
 from wavelift.archive.keys import KeyOf, derived
 from wavelift.archive.layout import Generation
 from wavelift.archive.sink import ArchiveSink
@@ -101,7 +102,7 @@ class Disk:
         assert found is not None and begun is not None
         root = None if base is None else self.archive.load(base).root
         consistency = result["disks"][0]["consistency"]
-        made = self.archive.commit("web", generation, base, root, found, consistency, begun["first"])
+        made = commit(self.archive, "web", generation, base, root, found, consistency, begun["first"])
         assert made.root == found.root.hex()
         state.commit(generation)
         return made

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from wavelift.archive.archive import Archive
+from wavelift.archive.commit import commit
 from wavelift.archive.layout import Generation
 from wavelift.blocks.attempts import PACKS
 from wavelift.blocks.blockmap import DiskMap, segments_of, table_size, write_map
@@ -78,7 +79,7 @@ def add(
     with tempfile.TemporaryDirectory() as folder:
         found = map_of(size, blocks, Path(folder))
         before = (None, None) if base is None else (base.generation, base.root)
-        return archive.commit("web", number, *before, found, "crash", 2 * PACKS)
+        return commit(archive, "web", number, *before, found, "crash", 2 * PACKS)
 
 
 class MemoryTarget:

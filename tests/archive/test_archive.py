@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.archive.disk import MASTER, MIB, SIZE, Disk, content, flip
 from wavelift.agent.state import MigrationState
 from wavelift.archive.archive import Archive
+from wavelift.archive.commit import commit
 from wavelift.archive.errors import (
     ArchiveError,
     BlocksLost,
@@ -104,7 +105,7 @@ def test_what_an_attempt_still_relies_on_is_kept(disk: Disk) -> None:
     found, begun = state.maps("sda").load(1), state.begun(1)
     assert found is not None and begun is not None
     later = (attempt_of(begun["first"]) + 1) * PACKS
-    made = Archive.open(disk.store, disk.key).commit("web", 1, None, None, found, "offline", later)
+    made = commit(Archive.open(disk.store, disk.key), "web", 1, None, None, found, "offline", later)
     assert made.packs == len(sent) and disk.read() == disk.path.read_bytes()
 
 
@@ -118,7 +119,7 @@ def test_a_copy_that_was_stopped_goes_on(disk: Disk) -> None:
 
 def test_what_was_put_must_be_there(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that this process put is missed by its name."""
-    monkeypatch.setattr("wavelift.archive.archive.LISTED_SECONDS", 0.0)
+    monkeypatch.setattr("wavelift.archive.commit._LISTED_SECONDS", 0.0)
     disk.noise(0, SIZE)
     result = disk.send(1)
     gone = disk.packs(1)[0]
@@ -209,11 +210,11 @@ def test_a_generation_is_made_once(disk: Disk) -> None:
     disk.noise(0, MIB)
     made = disk.copy(1, None)
     found = disk.archive.map(made)
-    assert disk.archive.commit("web", 1, None, None, found, "offline", 0) == made
+    assert commit(disk.archive, "web", 1, None, None, found, "offline", 0) == made
     disk.noise(0, MIB)
     newer = disk.archive.map(disk.copy(2, 1))
     with pytest.raises(OtherContent) as caught:
-        disk.archive.commit("web", 1, None, None, newer, "offline", 0)
+        commit(disk.archive, "web", 1, None, None, newer, "offline", 0)
     assert (caught.value.root, caught.value.wanted) == (made.root, newer.root.hex())
     assert disk.archive.load(1) == made
 
@@ -225,7 +226,7 @@ def test_what_is_built_on_is_what_its_root_says(disk: Disk) -> None:
     disk.send(2, 1)
     found = disk.archive.map(disk.archive.load(1))
     with pytest.raises(OtherContent):
-        disk.archive.commit("web", 3, 1, "00" * 32, found, "offline", 0)
+        commit(disk.archive, "web", 3, 1, "00" * 32, found, "offline", 0)
     assert disk.archive.generations() == [1]
 
 
@@ -239,7 +240,7 @@ def test_a_base_that_lies_elsewhere_is_named(disk: Disk, tmp_path: Path) -> None
     result = disk.send(2, 1)
     disk.archive, there = here, disk.archive
     found = here.map(first)
-    made = there.commit("web", 2, 1, first.root, found, result["disks"][0]["consistency"], 0)
+    made = commit(there, "web", 2, 1, first.root, found, result["disks"][0]["consistency"], 0)
     assert (made.base, made.base_root) == (1, first.root) and [each.generation for each in there.chain(2)] == [2]
     with pytest.raises(BaseElsewhere) as caught:
         ArchiveSource(lambda: there).open()

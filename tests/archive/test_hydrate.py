@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from tests.archive.filling import Blocks, MemoryTarget, add, block_at, make_archive, map_of, pack_of
 from wavelift.archive.archive import Archive
-from wavelift.archive.hydrate import AccessLost, Hydrated, hydrate
-from wavelift.archive.hydrate_journal import Subject, Work
 from wavelift.archive.layout import Generation
 from wavelift.blocks.compare import SizesDiffer, Tables
 from wavelift.blocks.digest import BLOCK, SEGMENT
+from wavelift.hydrate.hydrate import AccessLost, Hydrated, hydrate
+from wavelift.hydrate.journal import Subject, Work
 from wavelift.stores.base import Denied, Unavailable
 from wavelift.stores.disk_label import DiskMissing
 from wavelift.stores.memory import MemoryStore

@@ -180,7 +180,7 @@ def test_a_commit_and_a_sweep_wait_for_each_other(disk: Disk, monkeypatch: pytes
     result = disk.send(2)
     made: list[int] = []
     with monkeypatch.context() as short, held(disk.archive.store, "sweep"), pytest.raises(Busy, match="sweep"):
-        short.setattr("wavelift.archive.archive.SWEPT_SECONDS", 0.0)
+        short.setattr("wavelift.archive.commit._SWEPT_SECONDS", 0.0)
         disk.commit(2, result)
     with held(disk.archive.store, "sweep"):
         thread = threading.Thread(target=lambda: made.append(disk.commit(2, result).generation))

@@ -11,6 +11,7 @@ from wavelift.agent.replication import Target
 from wavelift.agent.specs import ReplicateSpec
 from wavelift.agent.state import MigrationState
 from wavelift.archive.archive import Archive
+from wavelift.archive.commit import commit
 from wavelift.archive.descriptor import ArchiveDescriptor
 from wavelift.archive.errors import BlocksLost, PacksLost
 from wavelift.archive.opening import open_archive
@@ -91,7 +92,8 @@ class Archives:
         disk, spec = str(about["disk"]), self._context.spec
         if disk not in self._opened:
             return about
-        made = self._opened[disk].commit(
+        made = commit(
+            self._opened[disk],
             spec.migration,
             spec.generation,
             base,

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 from functools import lru_cache
 
-from wavelift.archive.contribution import contribution, require_covered
 from wavelift.archive.errors import ArchiveError, Damaged, KeyMissing, NoArchive, NoGeneration, NotSealed, OtherContent
 from wavelift.archive.keys import KeyOf
 from wavelift.archive.layout import (
@@ -29,7 +27,6 @@ from wavelift.archive.layout import (
     decode_about,
     decode_record,
     encode_about,
-    encode_record,
     list_key,
     map_key,
     packs_prefix,
@@ -37,20 +34,15 @@ from wavelift.archive.layout import (
     swept_key,
     table_key,
 )
-from wavelift.archive.lease import held
 from wavelift.archive.sealed import SealedStore
 from wavelift.archive.sink import ArchiveSink
-from wavelift.blocks.blockmap import MAX_INDEX, DiskMap, decode_index, encode_index, segments_of
+from wavelift.blocks.blockmap import MAX_INDEX, DiskMap, decode_index
 from wavelift.blocks.crypto import KeyEncryptionKey, KeyRing
-from wavelift.blocks.digest import TABLE, ZERO_DIGEST
+from wavelift.blocks.digest import TABLE
 from wavelift.blocks.errors import MapError
-from wavelift.stores.base import AlreadyThere, NotThere, Store
-from wavelift.stores.patience import Patience
+from wavelift.stores.base import NotThere, Store
 
 _TABLES_KEPT = 4
-# For how long a list may lack what was put a moment ago, and a commit waits for a sweep to end.
-LISTED_SECONDS = 30.0
-SWEPT_SECONDS = 600.0
 
 
 class Archive:
@@ -156,12 +148,25 @@ class Archive:
         generation = self.load(number)
         while True:
             yield generation
-            before = self._base_of(generation.base, generation.base_root)
+            before = self.base_of(generation.base, generation.base_root)
             if before is None:
                 return
             if before.generation >= generation.generation:
                 raise Damaged(self.name, record_key(generation.generation), "built on a later one")
             generation = before
+
+    def base_of(self, base: int | None, root: str | None) -> Generation | None:
+        """What a generation builds on: None when there is none, or elsewhere. Raises `OtherContent` when another one is
+        there, `Damaged`, `StoreError`."""
+        if base is None:
+            return None
+        try:
+            before = self.load(base)
+        except NoGeneration:
+            return None
+        if before.root != root:
+            raise OtherContent(self.name, base, before.root, str(root))
+        return before
 
     def swept(self, number: int) -> int:
         """The last attempt at a generation of which packs were deleted, -1 for none. Raises `Damaged`, `StoreError`."""
@@ -195,55 +200,9 @@ class Archive:
 
         return ArchiveSink(self.bare, generation, None if self._seal is None else self._seal.seal, note)
 
-    def commit(
-        self,
-        migration: str,
-        number: int,
-        base: int | None,
-        base_root: str | None,
-        found: DiskMap,
-        consistency: str,
-        first_sequence: int,
-        stop: threading.Event | None = None,
-    ) -> Generation:
-        """Make what the sinks got a generation of this map, as an increment on `base`, here or elsewhere, whose root
-        is `base_root`. Again for the same content it changes nothing.
-
-        `first_sequence` is that of the attempt that made the map. Nothing is waited for once `stop` is set. Raises
-        `OtherContent`, `PacksLost`, `BlocksLost`, `Busy` while a sweep is under way, `MapError`, `StoreError`.
-        """
-        with held(self.store, "commit", waits_for=("sweep",), wait_seconds=SWEPT_SECONDS, stop=stop):
-            root = found.root.hex()
-            there = self._there(number, root)
-            if there is not None:
-                return there
-            before = self._base_of(base, base_root)
-            known = None if before is None else self.map(before)
-            put = self._put.get(number, set())
-            packs = contribution(self, number, found, first_sequence, put, Patience(LISTED_SECONDS, stop=stop))
-            if base is None or known is not None:
-                require_covered(found, packs, known)
-            self._write_map(number, found, known)
-            self.store.put(list_key(number), packs.raw)
-            made = Generation(
-                migration,
-                found.disk,
-                number,
-                base,
-                base_root,
-                found.size,
-                root,
-                consistency,
-                len(packs),
-                sum(row.size for row in packs),
-                packs.digest,
-                int(time.time()),
-            )
-            try:
-                self.store.put(record_key(number), encode_record(made), new=True)
-            except AlreadyThere:
-                return self._there(number, root) or made
-            return made
+    def put_here(self, generation: int) -> set[Row]:
+        """What the sinks of this process put for it."""
+        return self._put.get(generation, set())
 
     def tidy(self, number: int) -> None:
         """Delete what attempts left at a generation that was made, and never became a part of it."""
@@ -257,38 +216,6 @@ class Archive:
         if not self.has(record_key(number)):
             self.bare.delete([entry.key for entry in self.bare.list(packs_prefix(number))])
             self.bare.delete([list_key(number), map_key(number)])
-
-    def _there(self, number: int, root: str) -> Generation | None:
-        """The generation if it was made of the same content. Raises `OtherContent`."""
-        try:
-            there = self.load(number)
-        except NoGeneration:
-            return None
-        if there.root != root:
-            raise OtherContent(self.name, number, there.root, root)
-        return there
-
-    def _base_of(self, base: int | None, root: str | None) -> Generation | None:
-        """None when there is none, or elsewhere. Raises `OtherContent` when it is not what is built on."""
-        if base is None:
-            return None
-        try:
-            before = self.load(base)
-        except NoGeneration:
-            return None
-        if before.root != root:
-            raise OtherContent(self.name, base, before.root, str(root))
-        return before
-
-    def _write_map(self, number: int, found: DiskMap, before: DiskMap | None) -> None:
-        known = set() if before is None else {before.segment(part) for part in range(segments_of(before.size))}
-        for part in range(segments_of(found.size)):
-            name = found.segment(part)
-            if name != ZERO_DIGEST and name not in known:
-                known.add(name)
-                # Put even where it is there: what lies there may be damaged.
-                self.store.put(table_key(name.hex()), found.table(part))
-        self.store.put(map_key(number), encode_index(found.disk, found.size, found.segments))
 
 
 class _Tables:

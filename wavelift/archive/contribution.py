@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
+from wavelift.archive.archive import Archive
 from wavelift.archive.errors import BlocksLost, PacksLost
 from wavelift.archive.held import Held
 from wavelift.archive.layout import PackList, Row, packs_prefix, row_of
@@ -16,9 +16,6 @@ from wavelift.blocks.errors import PackError
 from wavelift.blocks.pack import Record
 from wavelift.stores.base import Corrupted, NotThere, Unavailable
 from wavelift.stores.patience import Patience
-
-if TYPE_CHECKING:
-    from wavelift.archive.archive import Archive
 
 _SCANNED_AT_ONCE = 8
 

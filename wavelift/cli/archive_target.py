@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wavelift.archive.archive import Archive
+from wavelift.archive.commit import commit
 from wavelift.archive.errors import NoArchive
 from wavelift.archive.keys import KeyOf
 from wavelift.archive.lease import held
@@ -112,7 +113,7 @@ class ArchiveTarget:
         # One that is here: a copy builds on nothing that lies elsewhere.
         root = None if base is None else archive.load(base).root
         consistency = str(result["disks"][0]["consistency"])
-        archive.commit(self.migration, self._generation, base, root, found, consistency, attempt.number * PACKS)
+        commit(archive, self.migration, self._generation, base, root, found, consistency, attempt.number * PACKS)
         with suppress(StoreError):
             # What an attempt left costs room and does no harm: the copy has succeeded.
             archive.tidy(self._generation)

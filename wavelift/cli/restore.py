@@ -12,9 +12,6 @@ from pathlib import Path
 
 from wavelift.archive.archive import Archive
 from wavelift.archive.errors import BlocksLost, NoGeneration
-from wavelift.archive.hydrate import Hydrated, hydrate
-from wavelift.archive.hydrate_join import NotJoined
-from wavelift.archive.hydrate_journal import Subject, Work, marked
 from wavelift.archive.layout import packs_prefix
 from wavelift.archive.opening import parse_place
 from wavelift.blocks.blockmap import DiskMap, segments_of, write_map
@@ -27,6 +24,9 @@ from wavelift.cli.restore_report import Restored, show_generations
 from wavelift.cli.restore_target import RestoreTarget, target_for
 from wavelift.cli.targets import TargetRefused
 from wavelift.holding import InUse, held
+from wavelift.hydrate.hydrate import Hydrated, hydrate
+from wavelift.hydrate.join import NotJoined
+from wavelift.hydrate.journal import Subject, Work, marked
 
 EXAMPLES = """\
 examples:

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wavelift.archive.archive import Archive
-from wavelift.archive.hydrate import Hydrated
 from wavelift.archive.layout import Generation
 from wavelift.cli.footing import Ranges
 from wavelift.cli.report import Display
 from wavelift.cli.units import duration, size
 from wavelift.cli.verify import ranges_text
+from wavelift.hydrate.hydrate import Hydrated
 
 _SHOWN = 20
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from blake3 import blake3
 
-from wavelift.archive.hydrate import Writer
 from wavelift.blocks import sample
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import Tables, differences
@@ -25,6 +24,7 @@ from wavelift.cli.report import Watch
 from wavelift.cli.sample import DATA, ZEROES
 from wavelift.cli.tables import Disk, Watched
 from wavelift.cli.targets import LocalTarget, TargetRefused
+from wavelift.hydrate.hydrate import Writer
 from wavelift.sources.nbd import binding
 
 # A new file has this at the end of its name until it is whole.

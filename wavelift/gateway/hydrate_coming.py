@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from wavelift.archive.archive import Archive
 from wavelift.archive.descriptor import ArchiveDescriptor
 from wavelift.archive.errors import NoArchive, NoGeneration
-from wavelift.archive.hydrate import renewable
-from wavelift.archive.hydrate_crew import asked
-from wavelift.archive.hydrate_join import require_joined
 from wavelift.archive.layout import Generation
 from wavelift.archive.opening import open_archive
 from wavelift.blocks.attempts import PACKS, attempt_of
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.gateway.hydrate_spec import HydrateDisk, HydrateSpec, WrongGeneration
+from wavelift.hydrate.crew import asked
+from wavelift.hydrate.hydrate import renewable
+from wavelift.hydrate.join import require_joined
 from wavelift.service.job_context import JobContext
 from wavelift.stores.base import Unavailable
 from wavelift.stores.disk_label import DiskMissing, DiskRefused

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wavelift.archive.hydrate import Hydrated, Target, Writer, hydrate, renewable
-from wavelift.archive.hydrate_crew import asked
-from wavelift.archive.hydrate_journal import Subject, Work
 from wavelift.blocks.blockmap import DiskMap
 from wavelift.blocks.compare import differences
 from wavelift.blocks.errors import MapError
@@ -23,6 +20,9 @@ from wavelift.gateway.hydrate_spec import BaseMismatch, HydrateDisk, HydrateSpec
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.turns import VolumeBusy
 from wavelift.gateway.volumes import Volumes
+from wavelift.hydrate.crew import asked
+from wavelift.hydrate.hydrate import Hydrated, Target, Writer, hydrate, renewable
+from wavelift.hydrate.journal import Subject, Work
 from wavelift.service.errors import Conflict, NotFound
 from wavelift.service.job_context import JobContext
 

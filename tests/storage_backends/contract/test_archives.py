@@ -16,11 +16,11 @@ from tests.storage_backends.conftest import SMALL
 from tests.storage_backends.contract.conftest import SIZE, Peer, content, descriptor_of, fill
 from tests.storage_backends.contract.test_contract import clone, delete_all, filled, snapshot, volume
 from wavelift.archive.errors import KeyMissing
-from wavelift.archive.hydrate import hydrate
-from wavelift.archive.hydrate_journal import Subject, Work
 from wavelift.archive.opening import open_archive, store_of
 from wavelift.archive.sweep import sweep
 from wavelift.archive.verify import verify
+from wavelift.hydrate.hydrate import hydrate
+from wavelift.hydrate.journal import Subject, Work
 from wavelift.stores import base as stores
 
 Run = Callable[..., Labels]

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from wavelift.archive.hydrate_plan import Left, plan
 from wavelift.blocks.blockmap import DiskMap, FolderTables, segment_digest
 from wavelift.blocks.compare import Tables
 from wavelift.blocks.errors import MapError
 from wavelift.blocks.files import write_durably, write_whole
 from wavelift.blocks.lines import encode_line, read_lines
+from wavelift.hydrate.plan import Left, plan
 
 VERSION = 1
 # A pack: its generation, and its number in the list of that.

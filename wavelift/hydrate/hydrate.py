@@ -13,14 +13,14 @@ from functools import lru_cache, partial
 from typing import Protocol
 
 from wavelift.archive.archive import Archive
-from wavelift.archive.hydrate_crew import Crew, asked
-from wavelift.archive.hydrate_journal import Pack, Work
 from wavelift.archive.layout import Generation, PackList, Row
 from wavelift.blocks.copy import changed_runs
 from wavelift.blocks.digest import BLOCK, DIGEST, SEGMENT, blocks_of
 from wavelift.blocks.errors import PackError
 from wavelift.blocks.pack import MAX_RECORD, Codec, PackReader, Record, from_memory
 from wavelift.blocks.throttle import Flow, Throttle
+from wavelift.hydrate.crew import Crew, asked
+from wavelift.hydrate.journal import Pack, Work
 from wavelift.stores.base import Corrupted, Denied, NotThere, StoreError
 from wavelift.stores.disk_label import DiskMissing
 
