@@ -183,8 +183,26 @@ class Run:
 
     def spoil(self, generation: int, disk: str) -> None:
         """Flip a bit in each pack of a generation."""
+        self._spoil(generation, disk, self.packs(generation, disk))
+
+    def lose_object(self, generation: int, disk: str, beginning: str) -> None:
+        """Delete the objects whose keys begin so: a folder's, or the one of that key."""
         store = self.store(self.route.carrier(generation), disk)
-        for key in self.packs(generation, disk):
+        store.delete(self._beginning(generation, disk, beginning))
+
+    def spoil_object(self, generation: int, disk: str, beginning: str) -> None:
+        """Flip a bit in each of them."""
+        self._spoil(generation, disk, self._beginning(generation, disk, beginning))
+
+    def _beginning(self, generation: int, disk: str, beginning: str) -> list[str]:
+        there = [entry.key for entry in self.store(self.route.carrier(generation), disk).list(beginning)]
+        found = [key for key in there if key == beginning or beginning.endswith("/")]
+        assert found, beginning
+        return found
+
+    def _spoil(self, generation: int, disk: str, keys: list[str]) -> None:
+        store = self.store(self.route.carrier(generation), disk)
+        for key in keys:
             data = bytearray(store.get(key))
             data[len(data) // 2] ^= 1
             store.put(key, data)

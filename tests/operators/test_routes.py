@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from storage_backends.errors import BackendError
 from tests.agent.at_rest import held
 from tests.agent.conftest import MIB, Stack, same
 from tests.operators.routes import BLOCK, DISKS, MASTER, SIZE, Record, Run, Site, base_of, flip, named, overwrite
+from wavelift.archive.layout import ABOUT
 from wavelift.localcloud.server import LocalCloud
 from wavelift.manifest.route import Carrier, Route
 from wavelift.service.client import ServiceError
@@ -120,6 +122,84 @@ def test_what_an_archive_has_lost_is_brought_by_the_next_generation(
     # Snapshots may be waited for after the commit: then all this is entered once more.
     jobs = site.jobs(run)
     assert site.advance(run, generation, base) == record and site.jobs(run) == jobs
+
+
+RECORD, LIST, MAP, TABLES = "generations/{}", "generations/{}.packs", "maps/{}.map", "maps/segments/"
+# One of each route, of each object, of a generation that was built on and of the one under way.
+EVERYDAY = (
+    (Route.VIA_OSS, 2, 2, Run.lose_object, LIST),
+    (Route.VIA_OSS, 2, 1, Run.spoil_object, MAP),
+    (Route.SEED_OFFLINE_THEN_DIRECT, 1, 1, Run.spoil_object, RECORD),
+    (Route.ARCHIVE_ONLY, 2, 1, Run.lose_object, TABLES),
+)
+
+
+@pytest.mark.parametrize(
+    ("route", "generation", "of", "damage", "beginning"),
+    [
+        pytest.param(*case, beginning, marks=() if (*case, beginning) in EVERYDAY else pytest.mark.slow)
+        for case in (
+            (route, generation, of, damage)
+            for route, generation, of in (
+                (Route.VIA_OSS, 2, 2),
+                (Route.VIA_OSS, 2, 1),
+                (Route.SEED_OFFLINE_THEN_DIRECT, 1, 1),
+                (Route.ARCHIVE_ONLY, 2, 2),
+                (Route.ARCHIVE_ONLY, 2, 1),
+            )
+            for damage in (Run.lose_object, Run.spoil_object)
+        )
+        for beginning in (RECORD, LIST, MAP, TABLES)
+    ],
+)
+def test_an_archive_that_cannot_tell_what_it_holds_is_begun_afresh(
+    site: Site, route: Route, generation: int, of: int, damage: Callable[[Run, int, str, str], None], beginning: str
+) -> None:
+    run = site.run(route)
+    if route.seeded:
+        # A disk without a record may be another one: it is waited for no longer than the manifest says.
+        run.offline = run.offline.model_copy(update={"arrival": 0.0})
+    base = None if generation == 1 else base_of(seed(site, run))
+    key = beginning.format(of)
+    if of < generation:
+        damage(run, of, "sda", key)
+    site.write("sdb", 6 * MIB, 2, 5)
+
+    def after(job: str) -> None:
+        # Disks are damaged on their way.
+        if named(job) == ("1/check" if route.seeded else f"{generation}/copy"):
+            if of == generation:
+                damage(run, of, "sda", key)
+            if route.seeded:
+                run.ship()
+
+    if route.seeded and (damage, beginning) == (Run.lose_object, RECORD):
+        with pytest.raises(ServiceError, match="has no generation 1"):
+            site.advance(run, generation, base, after)
+        return
+    record = site.advance(run, generation, base, after)
+    arrived(site, run, record)
+    # What comes after stands on it.
+    site.write("sda", 6 * MIB, 2, 6)
+    again = site.advance(run, record["generation"] + 1, base_of(record))
+    arrived(site, run, again)
+    assert again["repairs"] == []
+
+
+@pytest.mark.parametrize("damage", [Run.lose_object, Run.spoil_object], ids=["lost", "spoiled"])
+def test_an_archive_without_its_first_object_is_named_or_made_anew(
+    site: Site, damage: Callable[[Run, int, str, str], None]
+) -> None:
+    run = site.run(Route.VIA_OSS)
+    base = base_of(seed(site, run))
+    site.write("sdb", 6 * MIB, 2, 5)
+    damage(run, 1, "sda", ABOUT)
+    if damage is Run.spoil_object:
+        with pytest.raises(BackendError, match=f"{ABOUT} of oss://.* cannot be used") as caught:
+            site.advance(run, 2, base)
+        assert "delete it" in caught.value.remedy
+        run.lose_object(1, "sda", ABOUT)
+    arrived(site, run, site.advance(run, 2, base))
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,11 @@ from wavelift.archive.layout import (
 )
 from wavelift.archive.sealed import SealedStore
 from wavelift.archive.sink import ArchiveSink
-from wavelift.blocks.blockmap import MAX_INDEX, DiskMap, decode_index
+from wavelift.blocks.blockmap import MAX_INDEX, DiskMap, decode_index, segment_digest
 from wavelift.blocks.crypto import KeyEncryptionKey, KeyRing
 from wavelift.blocks.digest import TABLE
 from wavelift.blocks.errors import MapError
-from wavelift.stores.base import NotThere, Store
+from wavelift.stores.base import Corrupted, NotThere, Store
 
 _TABLES_KEPT = 4
 
@@ -76,7 +76,9 @@ class Archive:
             raise NoArchive(store.name) from None
         except ValueError as error:
             raise ArchiveError(
-                f"{ABOUT} of {store.name} cannot be used: {error}.", "Use the version that wrote it, or another copy."
+                f"{ABOUT} of {store.name} cannot be used: {error}.",
+                "Use the version that wrote it, or bring it back from another copy; where it belongs to a migration "
+                "under way you may delete it, and it is made anew.",
             ) from None
         if about.key is None:
             if key is not None:
@@ -108,7 +110,7 @@ class Archive:
         """Raises `NoGeneration`, `Damaged`, `StoreError`."""
         key = record_key(number)
         try:
-            found = decode_record(self.store.get(key, 0, MAX_RECORD))
+            found = decode_record(self._get(key, MAX_RECORD))
         except NotThere:
             raise NoGeneration(self.name, number, self.generations()) from None
         except ValueError as error:
@@ -121,7 +123,7 @@ class Archive:
         """Its tables are read when they are asked for. Raises `Damaged`, `StoreError`."""
         key = map_key(generation.generation)
         try:
-            found = decode_index(self.store.get(key, 0, MAX_INDEX + 1), _Tables(self.store))
+            found = decode_index(self._get(key, MAX_INDEX + 1), _Tables(self))
         except NotThere:
             raise Damaged(self.name, key, "missing") from None
         except MapError as error:
@@ -134,7 +136,7 @@ class Archive:
         """Those that this generation added. Raises `Damaged`, `StoreError`."""
         key = list_key(generation.generation)
         try:
-            raw = self.store.get(key, 0, generation.packs * ROW.size + 1)
+            raw = self._get(key, generation.packs * ROW.size + 1)
         except NotThere:
             raise Damaged(self.name, key, "missing") from None
         found = PackList(generation.generation, raw)
@@ -172,7 +174,7 @@ class Archive:
         """The last attempt at a generation of which packs were deleted, -1 for none. Raises `Damaged`, `StoreError`."""
         key = swept_key(number)
         try:
-            return int(self.store.get(key, 0, MAX_RECORD))
+            return int(self._get(key, MAX_RECORD))
         except NotThere:
             return -1
         except ValueError:
@@ -217,23 +219,33 @@ class Archive:
             self.bare.delete([entry.key for entry in self.bare.list(packs_prefix(number))])
             self.bare.delete([list_key(number), map_key(number)])
 
+    def table(self, name: str) -> bytes:
+        """A table of maps, by its digest in hex. Raises `Damaged`, `StoreError`."""
+        key = table_key(name)
+        try:
+            table = self._get(key, TABLE + 1)
+        except NotThere:
+            raise Damaged(self.name, key, "missing") from None
+        if segment_digest(table).hex() != name:
+            raise Damaged(self.name, key)
+        return table
+
+    def _get(self, key: str, length: int) -> bytes:
+        try:
+            return self.store.get(key, 0, length)
+        except Corrupted as error:
+            raise Damaged(self.name, key, f"damaged: {error.message}") from None
+
 
 class _Tables:
     """The tables of an archive's maps, the last few of them kept."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._whole = lru_cache(_TABLES_KEPT)(self._fetch)
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._whole = lru_cache(_TABLES_KEPT)(archive.table)
 
     def read(self, name: str, at: int, length: int) -> bytes:
         return self._whole(name)[at : at + length]
 
     def place(self, name: str) -> str:
-        return f"{self._store.name}/{table_key(name)}"
-
-    def _fetch(self, name: str) -> bytes:
-        key = table_key(name)
-        try:
-            return self._store.get(key, 0, TABLE + 1)
-        except NotThere:
-            raise Damaged(self._store.name, key, "missing") from None
+        return f"{self._archive.name}/{table_key(name)}"

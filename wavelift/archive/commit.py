@@ -7,7 +7,7 @@ import time
 
 from wavelift.archive.archive import Archive
 from wavelift.archive.contribution import contribution, require_covered
-from wavelift.archive.errors import NoGeneration, OtherContent
+from wavelift.archive.errors import Damaged, NoGeneration, OtherContent
 from wavelift.archive.layout import Generation, encode_record, list_key, map_key, record_key, table_key
 from wavelift.archive.lease import held
 from wavelift.blocks.blockmap import DiskMap, encode_index, segments_of
@@ -42,12 +42,14 @@ def commit(
         there = _there(archive, number, root)
         if there is not None:
             return there
-        before = archive.base_of(base, base_root)
-        known = None if before is None else archive.map(before)
+        known = _known(archive, base, base_root)
         patience = Patience(_LISTED_SECONDS, stop=stop)
         packs = contribution(archive, number, found, first_sequence, archive.put_here(number), patience)
         if base is None or known is not None:
-            require_covered(found, packs, known)
+            try:
+                require_covered(found, packs, known)
+            except Damaged:
+                known = None
         _write_map(archive, number, found, known)
         archive.store.put(list_key(number), packs.raw)
         made = Generation(
@@ -80,6 +82,16 @@ def _there(archive: Archive, number: int, root: str) -> Generation | None:
     if there.root != root:
         raise OtherContent(archive.name, number, there.root, root)
     return there
+
+
+def _known(archive: Archive, base: int | None, base_root: str | None) -> DiskMap | None:
+    """The map of what is built on, where that is here. What is damaged is as good as elsewhere: a copy does not end for
+    it, and whoever reads the generation back is told."""
+    try:
+        before = archive.base_of(base, base_root)
+        return None if before is None else archive.map(before)
+    except Damaged:
+        return None
 
 
 def _write_map(archive: Archive, number: int, found: DiskMap, before: DiskMap | None) -> None:
