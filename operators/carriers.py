@@ -14,13 +14,16 @@ from wavelift.manifest.schema import Offline
 
 
 class Archives(Protocol):
-    """What agent and gateway are told. `sizes` in bytes by disk; answers are descriptors by disk."""
+    """What the agent (`written`, `checked`) and the gateway (`read`) are told. `sizes` in bytes by disk; answers are
+    descriptors by disk. Who only reads gets no right to write."""
 
     @property
     def arrival_seconds(self) -> float:
         """How long a gateway waits for what it is to read."""
 
     def written(self, sizes: Mapping[str, int], generation: int) -> dict[str, dict[str, Any]]: ...
+
+    def checked(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]: ...
 
     def read(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]: ...
 
@@ -40,6 +43,9 @@ class StoredArchives:
             disk: self._backend.sink(volume, labels, generation).model_dump()
             for disk, volume in self.volumes(sizes).items()
         }
+
+    def checked(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        return self.read(sizes)
 
     def read(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         return {disk: self._backend.source(volume).model_dump() for disk, volume in self.volumes(sizes).items()}
@@ -67,6 +73,9 @@ class ShippedArchives:
         return self._offline.arrival
 
     def written(self, sizes: Mapping[str, int], generation: int) -> dict[str, dict[str, Any]]:
+        return self._in(self._offline.write, sizes)
+
+    def checked(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         return self._in(self._offline.write, sizes)
 
     def read(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:

@@ -94,10 +94,9 @@ class Jobs:
 
     def check(self, generation: int, held: Held | None, archives: Archives) -> dict[str, Any]:
         """What the archives hold, by the agent."""
-        written = archives.written(self.sizes(generation), generation)
         disks = [
             {"disk": disk, "archive": archive, "base_root": None if held is None else held.roots.get(disk)}
-            for disk, archive in written.items()
+            for disk, archive in archives.checked(self.sizes(generation)).items()
         ]
         spec = {"kind": "check", **self._about(generation), "disks": disks}
         self.proofs.append(self._on_agent(self._key(generation, "check"), spec))

@@ -50,10 +50,10 @@ def bucket_of(cloud: LocalCloud) -> oss2.Bucket:
     return bucket
 
 
-def archives_in(cloud: LocalCloud) -> ReadableBackend:
+def archives_in(cloud: LocalCloud, endpoint: str | None = None) -> ReadableBackend:
     """The backend `oss`, whose agents and gateways get keys of a role's session."""
     extra = {
-        "endpoint": f"http://{cloud.oss_endpoint}",
+        "endpoint": endpoint or f"http://{cloud.oss_endpoint}",
         "region": REGION,
         "bucket": BUCKET,
         "prefix": "transit",

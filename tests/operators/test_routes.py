@@ -11,7 +11,20 @@ import pytest
 from storage_backends.errors import BackendError
 from tests.agent.at_rest import held
 from tests.agent.conftest import MIB, Stack, same
-from tests.operators.routes import BLOCK, DISKS, MASTER, SIZE, Record, Run, Site, base_of, flip, named, overwrite
+from tests.operators.routes import (
+    BLOCK,
+    DISKS,
+    MASTER,
+    SIZE,
+    Record,
+    Run,
+    Site,
+    archives_in,
+    base_of,
+    flip,
+    named,
+    overwrite,
+)
 from wavelift.archive.layout import ABOUT
 from wavelift.localcloud.server import LocalCloud
 from wavelift.manifest.route import Carrier, Route
@@ -262,6 +275,22 @@ def test_a_gateway_that_was_replaced_within_an_increment_goes_on(site: Site, mix
     record = site.advance(run, 2, base, after)
     arrived(site, run, record)
     assert len(record["repairs"]) == mixed
+
+
+def test_a_connection_that_is_changed_in_the_middle_costs_nothing(site: Site) -> None:
+    run = site.run(Route.VIA_OSS)
+    changed = []
+
+    def after(job: str) -> None:
+        if named(job) in ("1/copy", "1/hydrate"):
+            # The next entry submits the job again, as it does after a retry.
+            host = ("localhost", "127.0.0.1")[len(changed)]
+            changed.append(job)
+            endpoint = site.cloud.oss_endpoint.replace("127.0.0.1", host)
+            run._archives = archives_in(site.cloud, f"http://{endpoint}")
+
+    arrived(site, run, site.advance(run, 1, None, after))
+    assert len(changed) == 2 and set(site.jobs(run).values()) == {1}
 
 
 def test_disks_that_take_longer_than_was_thought_are_waited_for_again(site: Site) -> None:

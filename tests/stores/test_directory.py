@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -46,6 +49,24 @@ def test_a_directory_that_went_is_not_one_without_objects(tmp_path: Path) -> Non
     with pytest.raises(Unavailable):
         store.put("a/1", b"x")
     assert not (tmp_path / "disk").exists()
+
+
+def test_what_was_put_is_not_read_back_from_the_page_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavelift.blocks.volume.open_direct", lambda path: None)
+    DirectoryStore(tmp_path).put("a/1", os.urandom(3 << 20))
+    assert _cached(tmp_path / "a/1") == 0
+    (tmp_path / "a/1").read_bytes()
+    assert _cached(tmp_path / "a/1") == (3 << 20) // mmap.PAGESIZE
+
+
+def _cached(path: Path) -> int:
+    """Pages of a file that are in the page cache."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        pages = (ctypes.c_ubyte * (len(mapped) // mmap.PAGESIZE))()
+        view = (ctypes.c_char * len(mapped)).from_buffer(mapped)
+        assert ctypes.CDLL(None, use_errno=True).mincore(ctypes.byref(view), ctypes.c_size_t(len(mapped)), pages) == 0
+        del view
+    return sum(page & 1 for page in pages)
 
 
 def test_what_a_kill_left_is_no_object(tmp_path: Path) -> None:

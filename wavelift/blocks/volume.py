@@ -59,6 +59,8 @@ def write_past_cache(path: Path, data: memoryview, buffer: mmap.mmap) -> None:
                 view, at = view[count:], at + count
         os.ftruncate(fd, len(data))
         os.fsync(fd)
+        # Where it went through the cache after all, a read-back must not find it there.
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         if direct is not None:
             os.close(direct)

@@ -34,11 +34,12 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 }
 
 # What a resubmission may replace. URL and fingerprint go with their token: a service set up anew changes all three.
+# A bucket is its name; how it is reached may have been wrong, or there is a shorter way.
 # Folders are where the disks of one set are mounted, one more of them when the others are full.
 REPLACEABLE_FIELDS = frozenset(
     {
         *("url", "fingerprint", "token", "password", "secret", "access_key_id", "access_key_secret"),
-        *("bandwidth", "folders", "wait_seconds"),
+        *("endpoint", "by_path", "region", "bandwidth", "folders", "wait_seconds"),
     }
 )
 
