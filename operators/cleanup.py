@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from operators.gateways import Gateways
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from storage_backends.base import Kind, Resource, Role, StorageBackend
@@ -47,7 +46,7 @@ class CleanupOperator(StepOperator):
 
         def leave() -> dict[str, str]:
             # A gateway that nobody else uses lets go of all volumes at once.
-            return {gateway.id: gateway.kind.value for gateway in Gateways(run, backend).leave()}
+            return {gateway.id: gateway.kind.value for gateway in run.gateways(backend).leave()}
 
         deleted = self._sweep(run, backend, lambda each: _is_kept(each, keep, generation), leave)
         for volume in backend.list(run.labels(Role.REPLICA), Kind.VOLUME):

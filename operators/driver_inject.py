@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from operators.gateways import SLOTS, Gateways
+from operators.places import SLOTS
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepOperator
 from storage_backends.base import BootableBackend, Kind, Role, VolumeSpec
@@ -38,7 +38,7 @@ class DriverInjectOperator(StepOperator):
         key = run.job_key(generation, f"prepare-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
         # The instance that prepares sees no more disks at once than a gateway has slots; the boot disk is the first.
         seen = dict(list(clones.items())[:SLOTS])
-        with Gateways(run, backend).serving({disk: clone.id for disk, clone in seen.items()}) as service:
+        with run.gateways(backend).serving({disk: clone.id for disk, clone in seen.items()}) as service:
             status = self.job(
                 service,
                 key,

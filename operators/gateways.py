@@ -1,8 +1,4 @@
-"""The gateways that a migration run uses: which of the wave's, what is attached to them, and what serves there.
-
-Which ones follows from the manifest alone, so migrations that start at the same moment never compete for the same
-slots (docs/decisions/0020-shared-gateways.md).
-"""
+"""The gateways that a migration run uses: what is attached to them, and what serves there."""
 
 from __future__ import annotations
 
@@ -10,24 +6,18 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from operators.checks import tail
+from operators.places import SLOTS, Place, gateway_labels, places
 from operators.spread import JobService, SpreadJobs
-from storage_backends.base import BootableBackend, Kind, Labels, Resource, Role, State
+from storage_backends.base import BootableBackend, Kind, Labels, Resource, State
 from storage_backends.errors import NotFound
-from wavelift.manifest.schema import Manifest
+from wavelift.manifest.schema import Manifest, Migration
 from wavelift.service.client import ServiceClient, ServiceUnreachable
 from wavelift.service.errors import WaveliftError
 
-if TYPE_CHECKING:
-    from operators.run import MigrationRun
-
 log = logging.getLogger(__name__)
 
-# An ECS instance has so many data disks.
-SLOTS = 16
 _ANSWER_SECONDS = 300.0
 
 
@@ -43,56 +33,16 @@ class GatewayBlind(WaveliftError):
     default_code = "gateway_blind"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Slots on a gateway, by its number in the wave; `used` is what the wave's migrations have on it, all together."""
-
-    number: int
-    slots: int
-    used: int
-
-
-def places(manifest: Manifest, migration: str) -> list[Place]:
-    """Where a migration's disks lie: together where they fit. The first gateway of its vSwitch that has room, in the
-    order of the manifest."""
-    taken: list[tuple[str, int]] = []
-    found: list[tuple[int, int]] = []
-    for each in manifest.migrations:
-        for slots in _demand(len(each.source.disks)):
-            fits = (
-                number
-                for number, (vswitch, used) in enumerate(taken)
-                if vswitch == each.target.vswitch and used + slots <= SLOTS
-            )
-            if (number := next(fits, None)) is None:
-                number = len(taken)
-                taken.append((each.target.vswitch, 0))
-            taken[number] = (each.target.vswitch, taken[number][1] + slots)
-            if each.name == migration:
-                found.append((number, slots))
-    return [Place(number + 1, slots, taken[number][1]) for number, slots in found]
-
-
-def _demand(disks: int) -> list[int]:
-    """Slots on each gateway. Beside the replicas lie their clones, or a clone and what it is written onto; where both
-    do not fit, they take turns."""
-    if disks > SLOTS:
-        return [SLOTS, disks - SLOTS]
-    return [min(SLOTS, max(2 * disks, disks + 2))]
-
-
-def gateway_labels(manifest: Manifest, pool: str, number: int | None = None) -> Labels:
-    """A gateway is nobody's, it is the wave run's."""
-    return Labels(manifest.wave, "all", pool, Role.GATEWAY, number=number)
-
-
 class Gateways:
     """Everything here may be repeated at any time, and mends what died meanwhile."""
 
-    def __init__(self, run: MigrationRun, backend: BootableBackend) -> None:
-        self._run = run
-        self._backend = backend
-        self._places = places(run.manifest, run.migration.name)
+    def __init__(
+        self, backend: BootableBackend, manifest: Manifest, migration: Migration, pool: str, user: Labels
+    ) -> None:
+        """`pool` is whose gateways they are, `user` the run that uses them."""
+        self._backend, self._manifest, self._pool, self._user = backend, manifest, pool, user
+        self._vswitch = migration.target.vswitch
+        self._places = places(manifest, migration.name)
 
     @contextmanager
     def serving(self, volumes: Mapping[str, str]) -> Iterator[JobService]:
@@ -123,10 +73,9 @@ class Gateways:
         return self._answering(self._attached(place, volumes), volumes)
 
     def _attached(self, place: Place, volumes: Sequence[str]) -> Resource:
-        run, backend = self._run, self._backend
-        labels = gateway_labels(run.manifest, run.pool, place.number)
-        gateway = backend.use_gateway(labels, run.migration.target.vswitch, place.used, run.labels())
-        own = {volume.id: volume for volume in backend.list(run.labels(), Kind.VOLUME)}
+        backend, labels = self._backend, gateway_labels(self._manifest, self._pool, place.number)
+        gateway = backend.use_gateway(labels, self._vswitch, place.used, self._user)
+        own = {volume.id: volume for volume in backend.list(self._user, Kind.VOLUME)}
         others = [each for each in own.values() if each.attached_to == gateway.id and each.id not in volumes]
         if len(others) + len(volumes) > place.slots:
             for other in others:
@@ -149,7 +98,7 @@ class Gateways:
 
     def _answering(self, gateway: Resource, volumes: Sequence[str]) -> ServiceClient:
         """A client of it, once it sees every volume."""
-        access = self._backend.gateway_access(gateway, self._run.labels())
+        access = self._backend.gateway_access(gateway, self._user)
         client = ServiceClient(access.url, access.token, access.fingerprint)
         deadline = time.monotonic() + _ANSWER_SECONDS
         try:
@@ -185,12 +134,11 @@ class Gateways:
 
     def leave(self) -> list[Resource]:
         """End what the run still does on its gateways, and let them go. Those that were removed."""
-        run, backend = self._run, self._backend
-        user = run.labels()
-        found = {each.id: each for each in backend.gateways_used(gateway_labels(run.manifest, run.pool), user)}
+        backend, user = self._backend, self._user
+        found = {each.id: each for each in backend.gateways_used(gateway_labels(self._manifest, self._pool), user)}
         # One that was unmarked by a try that ended before it could remove it has no mark any more.
         for place in self._places:
-            labels = gateway_labels(run.manifest, run.pool, place.number)
+            labels = gateway_labels(self._manifest, self._pool, place.number)
             found |= {each.id: each for each in backend.list(labels, Kind.INSTANCE)}
         for gateway in found.values():
             self._end_jobs(gateway)
@@ -198,10 +146,10 @@ class Gateways:
 
     def _end_jobs(self, gateway: Resource) -> None:
         """Others go on using it. One that does not answer runs nothing that matters."""
-        access = self._backend.gateway_access(gateway, self._run.labels())
+        access = self._backend.gateway_access(gateway, self._user)
         with ServiceClient(access.url, access.token, access.fingerprint) as client:
             try:
                 for job in client.jobs():
                     client.cancel(job.key)
             except WaveliftError as error:
-                log.warning("jobs of %s on gateway %s: %s", self._run.key, gateway.id, error)
+                log.warning("jobs of run %s on gateway %s: %s", self._user.run, gateway.id, error)

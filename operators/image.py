@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from operators.gateways import Gateways
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
 from storage_backends.base import BootableBackend, ImageStrategy, Kind, Resource, Role
@@ -100,7 +99,7 @@ class ImageOperator(StepOperator):
             "generation": generation,
             "disks": [{"disk": boot, "volume": clone.id, "onto": disk.id}],
         }
-        with Gateways(run, backend).serving({"clone": clone.id, "donor": disk.id}) as service:
+        with run.gateways(backend).serving({"clone": clone.id, "donor": disk.id}) as service:
             status = self.job(service, key, spec, event)
         if status.state is not JobState.SUCCEEDED:
             return self.wait_for_gateway(run, key)

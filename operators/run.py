@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from operators.gateways import Gateways, gateway_labels
+from operators.gateways import Gateways
 from operators.hooks import AgentHook, archive_of, backend_of, find_connection
+from operators.places import gateway_labels
 from storage_backends.base import (
     BootableBackend,
     InstanceSpec,
@@ -106,11 +107,14 @@ class MigrationRun:
     def gateway_labels(self, number: int | None = None) -> Labels:
         return gateway_labels(self.manifest, self.pool, number)
 
+    def gateways(self, backend: BootableBackend) -> Gateways:
+        return Gateways(backend, self.manifest, self.migration, self.pool, self.labels())
+
     @contextmanager
     def gateway(self, backend: BootableBackend) -> Iterator[JobService]:
         """What runs jobs on the replica volumes. Raises NotFound when provision has not made them."""
         volumes = {disk.id: self.volume(backend, disk.id).id for disk in self.disks}
-        with Gateways(self, backend).serving(volumes) as service:
+        with self.gateways(backend).serving(volumes) as service:
             yield service
 
     def volume(self, backend: StorageBackend, disk: str) -> Resource:

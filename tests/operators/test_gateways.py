@@ -17,8 +17,8 @@ import yaml
 from operators import cleanup, gateway_watch, step, triggers
 from operators.cleanup import CleanupOperator
 from operators.full_copy import FullCopyOperator
-from operators.gateways import SLOTS, Gateways, Place, places
 from operators.hooks import agent_address, find_connection
+from operators.places import SLOTS, Place, places
 from operators.provision import ProvisionOperator
 from operators.run import MigrationRun
 from operators.spread import SpreadJobs
@@ -232,10 +232,10 @@ def test_seventeen_disks_lie_on_two_gateways_and_are_verified_as_one(world: tupl
     assert asyncio.run(asyncio.wait_for(trigger.wait(), 20)) == {"job": key}
     # What else the run needs there takes the slots of those that it does not need now.
     clone = backend.create_volume(run.labels(Role.CLONE, "d0", 1), VolumeSpec(1, "cloud_essd", "PL0"))
-    with Gateways(run, backend).serving({"clone": clone.id}) as alone:
+    with run.gateways(backend).serving({"clone": clone.id}) as alone:
         assert isinstance(alone, ServiceClient)
         assert [volume["id"] for volume in alone.get("/v1/volumes")] == [clone.id]
-    for gateway in Gateways(run, backend).leave():
+    for gateway in run.gateways(backend).leave():
         assert gateway.tag("number") in {"1", "2"}
     assert backend.list(run.gateway_labels()) == []
     for volume in backend.list(run.labels(), Kind.VOLUME):
