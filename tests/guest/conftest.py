@@ -4,13 +4,15 @@ import gzip
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from demo.machine import MachineFiles, build
-from wavelift.guest import cpio
-from wavelift.guest.drivers import REQUIRED, parse_tables
+from wavelift.guest.files import DirectoryFiles, FileEdit, Link
+from wavelift.guest.initramfs import cpio
+from wavelift.guest.initramfs.drivers import REQUIRED, parse_tables
 
 REPOSITORY = Path(__file__).parents[2]
 MODULES = Path("/lib/modules")
@@ -80,6 +82,23 @@ def guest_tree(tmp_path: Path) -> Path:
         (root / name).write_text(content)
     (root / f"boot/initrd.img-{version}").write_bytes(plain_initramfs())
     return root
+
+
+def applied(tree: Path, edits: Iterable[FileEdit]) -> None:
+    """What the appliance does to a guest, done to a tree."""
+    for edit in edits:
+        target = tree / edit.path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(edit.after, bytes) and isinstance(edit.before, bytes):
+            real = DirectoryFiles(tree).real(edit.path)
+            assert real is not None
+            real.write_bytes(edit.after)
+            continue
+        target.unlink(missing_ok=True)
+        if isinstance(edit.after, Link):
+            target.symlink_to(edit.after.target)
+        elif edit.after is not None:
+            target.write_bytes(edit.after)
 
 
 def plain_initramfs() -> bytes:

@@ -5,15 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.guest.conftest import DEFAULTS, FSTAB, MENU
-from wavelift.guest.bootconfig import (
-    Devices,
-    kernel_arguments,
-    mount_points,
-    rewrite_defaults,
-    rewrite_fstab,
-    rewrite_menu,
-    rewrite_resume,
-)
+from wavelift.guest.boot.fstab import mount_points, rewrite_fstab
+from wavelift.guest.boot.grub import kernel_arguments, rewrite_defaults, rewrite_menu
+from wavelift.guest.facts import Devices
+from wavelift.guest.initramfs.virtio import rewrite_resume
 
 ROOT, SWAP, DATA = "11111111-aaaa", "22222222-bbbb", "33333333-cccc"
 DEVICES = Devices({(0, 1): ROOT, (0, 5): SWAP, (1, 1): DATA})

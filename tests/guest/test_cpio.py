@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavelift.guest import cpio
+from wavelift.guest.initramfs import cpio
 
 numbers = st.integers(0, 0xFFFFFFFF)
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(

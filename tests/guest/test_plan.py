@@ -4,33 +4,43 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.conftest import plain_initramfs
-from wavelift.guest import checks, initramfs
-from wavelift.guest.bootconfig import Devices
+from tests.guest.conftest import applied, plain_initramfs
 from wavelift.guest.errors import MissingDriver, PostconditionFailed, UnsupportedGuest
-from wavelift.guest.files import DirectoryFiles
-from wavelift.guest.plan import Guest, Plan, describe, keep_drivers, make_plan
+from wavelift.guest.facts import Devices, Guest, Root, describe
+from wavelift.guest.files import DirectoryFiles, FileEdit
+from wavelift.guest.initramfs import image as initramfs
+from wavelift.guest.initramfs import virtio
+from wavelift.guest.initramfs.virtio import keep_drivers
+from wavelift.guest.journal import FOLDER
+from wavelift.guest.plan import Plan, check_prepared, check_written, make_plan
+from wavelift.guest.wishes import Wishes
 
-ROOT = "11111111-aaaa"
-DEVICES = Devices({(0, 1): ROOT, (0, 5): "22222222-bbbb", (1, 1): "33333333-cccc"})
+ROOT = Root((0, 1), "11111111-aaaa", "ext4")
+DEVICES = Devices({(0, 1): ROOT.uuid, (0, 5): "22222222-bbbb", (1, 1): "33333333-cccc"})
 
 
 def inspect(tree: Path) -> tuple[Guest, DirectoryFiles]:
     files = DirectoryFiles(tree)
-    return describe(files, DEVICES, (0, 1), ROOT), files
+    return describe(files, DEVICES, ROOT), files
 
 
-def apply(plan: Plan, tree: Path) -> None:
-    for edit in plan.edits:
-        (tree / edit.path.lstrip("/")).write_bytes(edit.after)
+def planned(tree: Path) -> Plan:
+    guest, files = inspect(tree)
+    return make_plan(guest, Wishes(), files)
+
+
+def edit_of(plan: Plan, path: str) -> FileEdit:
+    (found,) = [edit for edit in plan.edits if edit.path == path]
+    return found
 
 
 def test_plan_apply_check(guest_tree: Path) -> None:
     guest, files = inspect(guest_tree)
-    assert guest.os == "Debian GNU/Linux 12 (bookworm)"
-    plan = make_plan(guest, files)
+    assert guest.system.name == "Debian GNU/Linux 12 (bookworm)"
+    plan = planned(guest_tree)
     kernel = guest.kernels[0]
     assert {edit.path for edit in plan.edits} == {
+        f"{FOLDER}/prepare-1.json",
         kernel.initrd,
         "/etc/fstab",
         "/boot/grub/grub.cfg",
@@ -38,23 +48,23 @@ def test_plan_apply_check(guest_tree: Path) -> None:
         "/etc/initramfs-tools/modules",
         "/etc/initramfs-tools/conf.d/resume",
     }
-    assert plan.edits[0].path == kernel.initrd, "drivers come first"
+    assert plan.edits[1].path == kernel.initrd, "drivers come first"
     with pytest.raises(PostconditionFailed, match="still to change"):
-        checks.prepared(guest, plan, files)
+        check_prepared(guest, Wishes(), files)
     with pytest.raises(PostconditionFailed, match="does not hold"):
-        checks.written(plan, files)
+        check_written(plan, files)
 
-    apply(plan, guest_tree)
-    again = make_plan(*inspect(guest_tree))
-    assert again.edits == ()
-    assert checks.written(plan, files)
-    shown = checks.prepared(guest, again, files)
-    assert [check.name for check in shown] == [f"drivers of kernel {kernel.version}", "root by UUID", "fstab by UUID"]
+    applied(guest_tree, plan.edits)
+    assert planned(guest_tree).edits == ()
+    assert check_written(plan, files)
+    shown = check_prepared(guest, Wishes(), files)
+    assert [check.name for check in shown] == [f"drivers of kernel {kernel.version}", "fstab by UUID", "root by UUID"]
 
 
 def test_the_segment_is_appended_and_complete(guest_tree: Path) -> None:
-    guest, files = inspect(guest_tree)
-    edit = make_plan(guest, files).edits[0]
+    guest, _ = inspect(guest_tree)
+    edit = edit_of(planned(guest_tree), guest.kernels[0].initrd)
+    assert isinstance(edit.after, bytes)
     assert edit.after.startswith(plain_initramfs()), "what was there is not touched"
     image = initramfs.read(edit.after, guest.kernels[0].version)
     assert {"virtio", "virtio_ring", "virtio_pci", "virtio_blk", "virtio_scsi", "scsi_mod"} <= set(image.modules())
@@ -65,20 +75,21 @@ def test_the_segment_is_appended_and_complete(guest_tree: Path) -> None:
 
 
 def test_a_missing_table_entry_counts_as_missing(guest_tree: Path) -> None:
-    guest, files = inspect(guest_tree)
-    kernel = guest.kernels[0]
-    image = initramfs.read(make_plan(guest, files).edits[0].after, kernel.version)
+    kernel = inspect(guest_tree)[0].kernels[0]
+    after = edit_of(planned(guest_tree), kernel.initrd).after
+    assert isinstance(after, bytes)
+    image = initramfs.read(after, kernel.version)
     del image.files[f"{image.folder}/modules.dep"]
     assert "virtio_blk in modules.dep" in initramfs.missing(image, kernel.modules)
 
 
 def test_a_module_lost_from_the_initramfs_fails_the_check(guest_tree: Path) -> None:
     guest, files = inspect(guest_tree)
-    plan = make_plan(guest, files)
-    apply(plan, guest_tree)
-    (guest_tree / plan.edits[0].path.lstrip("/")).write_bytes(plan.edits[0].before)
+    plan = planned(guest_tree)
+    applied(guest_tree, plan.edits)
+    applied(guest_tree, [FileEdit(guest.kernels[0].initrd, None, plain_initramfs(), "lost")])
     with pytest.raises(PostconditionFailed, match="lacks module virtio"):
-        checks.prepared(guest, Plan((), ()), files)
+        virtio.check(guest, Wishes(), files)
 
 
 def test_no_driver_anywhere(guest_tree: Path) -> None:
@@ -86,7 +97,7 @@ def test_no_driver_anywhere(guest_tree: Path) -> None:
     lines = [line for line in table.read_text().splitlines() if "virtio_blk.ko" not in line.split(":")[0]]
     table.write_text("\n".join(lines))
     with pytest.raises(MissingDriver, match="virtio_blk"):
-        make_plan(*inspect(guest_tree))
+        planned(guest_tree)
 
 
 def test_built_in_drivers_need_nothing(guest_tree: Path) -> None:
@@ -94,7 +105,7 @@ def test_built_in_drivers_need_nothing(guest_tree: Path) -> None:
     (folder / "modules.dep").write_text("")
     builtin = "kernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/block/virtio_blk.ko\n"
     (folder / "modules.builtin").write_text(builtin)
-    plan = make_plan(*inspect(guest_tree))
+    plan = planned(guest_tree)
     assert not any("initrd" in edit.path for edit in plan.edits)
 
 
@@ -107,24 +118,25 @@ def test_what_is_not_handled_is_refused(guest_tree: Path, gone: str, reason: str
     if gone.endswith(".mod"):
         (guest_tree / gone).parent.rmdir()
     if reason is None:
-        assert inspect(guest_tree)
+        assert planned(guest_tree).edits
         return
     with pytest.raises(UnsupportedGuest, match=reason) as caught:
-        inspect(guest_tree)
+        planned(guest_tree)
     assert caught.value.to_dict()["code"] == "unsupported_guest" and caught.value.remedy
 
 
 def test_disks_in_another_order_are_refused(guest_tree: Path) -> None:
+    files = DirectoryFiles(guest_tree)
     with pytest.raises(UnsupportedGuest, match="/dev/sda1"):
-        describe(DirectoryFiles(guest_tree), DEVICES, (0, 2), ROOT)
+        make_plan(describe(files, DEVICES, Root((0, 2), ROOT.uuid, "ext4")), Wishes(), files)
 
 
 @pytest.mark.parametrize("content", [b"\x1f\x8b garbage", b"\x28\xb5\x2f\xfd garbage", b"BZh garbage", b"070701", b""])
 def test_a_foreign_initramfs_is_refused(guest_tree: Path, content: bytes) -> None:
-    guest, files = inspect(guest_tree)
+    guest, _ = inspect(guest_tree)
     (guest_tree / guest.kernels[0].initrd.lstrip("/")).write_bytes(content)
     with pytest.raises(UnsupportedGuest, match="initramfs"):
-        make_plan(guest, files)
+        planned(guest_tree)
 
 
 def test_drivers_are_kept_once() -> None:

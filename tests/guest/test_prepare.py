@@ -25,7 +25,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(image, "sha256").hexdigest()
 
 
-def run(*disks: Path) -> tuple[int, list[dict[str, Any]]]:
+def run(*disks: Path | str) -> tuple[int, list[dict[str, Any]]]:
     command = [sys.executable, "-m", "wavelift.guest", *map(str, disks)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
@@ -44,7 +44,8 @@ def test_prepared_it_boots_on_virtio(demo_machine: MachineFiles, copied_machine:
     fractions = [event["fraction"] for event in events if event["event"] == "progress"]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
     changed = [change["path"] for change in report["changes"]]
-    assert changed[0].startswith("/boot/initrd.img-") and "/etc/fstab" in changed
+    assert changed[0] == "/var/lib/wavelift/prepare-1.json" and changed[1].startswith("/boot/initrd.img-")
+    assert "/etc/fstab" in changed
     assert all(change["before"] != change["after"] for change in report["changes"])
     assert "Debian" in report["os"] and len(report["kernels"]) == 1 and report["warnings"] == []
 
@@ -58,6 +59,20 @@ def test_prepared_it_boots_on_virtio(demo_machine: MachineFiles, copied_machine:
     assert (status, events[-1]["changes"]) == (0, [])
     assert (digest(copied_machine.system), digest(copied_machine.data)) == prepared, "a second run changed bytes"
     assert (digest(demo_machine.system), digest(demo_machine.data)) == source, "the source was touched"
+
+
+@pytest.mark.slow  # three appliances
+def test_what_was_prepared_is_taken_back(copied_machine: MachineFiles) -> None:
+    disks = (copied_machine.system, copied_machine.data)
+    _, first = run(*disks)
+    status, events = run("--undo", *disks)
+    assert (status, events[-1]["event"]) == (0, "undone"), events[-1]
+    back = {change["path"]: (change["after"], change["before"]) for change in events[-1]["changes"]}
+    assert back == {change["path"]: (change["before"], change["after"]) for change in first[-1]["changes"]}
+    status, events = run("--undo", *disks)
+    assert (status, events[-1]["code"]) == (1, "nothing_to_undo")
+    _, second = run(*disks)
+    assert second[-1]["changes"] == first[-1]["changes"]
 
 
 def test_a_disk_without_a_system(copied_machine: MachineFiles) -> None:

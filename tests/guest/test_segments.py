@@ -10,8 +10,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavelift.guest import cpio, segments
 from wavelift.guest.errors import UnsupportedGuest
+from wavelift.guest.initramfs import cpio, segments
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "none": lambda data: data,

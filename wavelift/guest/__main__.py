@@ -5,12 +5,13 @@ import json
 import signal
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from wavelift.guest.appliance import kill_children
 from wavelift.guest.errors import Cancelled, GuestError
-from wavelift.guest.prepare import prepare
+from wavelift.guest.prepare import prepare, undo
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -25,7 +26,9 @@ def main() -> int:
     parser.add_argument(
         "disks", type=Path, nargs="+", metavar="DISK", help="raw image or block device, boot disk first"
     )
-    disks: list[Path] = parser.parse_args().disks
+    parser.add_argument("--undo", action="store_true", help="take the last preparation back")
+    arguments = parser.parse_args()
+    disks: list[Path] = arguments.disks
     for disk in disks:
         if not disk.exists():
             emit("error", code="no_such_disk", message=f"{disk} is not there", remedy="check that it is attached")
@@ -35,7 +38,7 @@ def main() -> int:
     outcome: list[int] = []
     # A call into the appliance cannot be interrupted: it runs beside the thread that takes the signals, and
     # ends with an error when its QEMU does.
-    worker = threading.Thread(target=lambda: outcome.append(_work(disks, stop)))
+    worker = threading.Thread(target=lambda: outcome.append(_work(disks, stop, undo_it=arguments.undo)))
     worker.start()
     while worker.is_alive():
         worker.join(0.2)
@@ -47,13 +50,16 @@ def main() -> int:
     return outcome[0]
 
 
-def _work(disks: list[Path], stop: threading.Event) -> int:
+def _work(disks: list[Path], stop: threading.Event, *, undo_it: bool) -> int:
     def progress(step: str, fraction: float) -> None:
         if stop.is_set():
             raise Cancelled("told to stop", "prepare a new clone")
         emit("progress", step=step, fraction=fraction)
 
     try:
+        if undo_it:
+            emit("undone", changes=[asdict(change) for change in undo(disks, progress)])
+            return 0
         report = prepare(disks, progress)
     except GuestError as error:
         if stop.is_set():

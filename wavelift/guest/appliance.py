@@ -8,14 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
 import psutil
 
 from wavelift.guest.errors import ApplianceFailed, NoSpace
-from wavelift.guest.files import FileEdit
+from wavelift.guest.files import Content, FileEdit, Link
 
 _DEBIAN = Path("/usr/lib/python3/dist-packages")
 _TEMPORARY = ".wavelift-new"
@@ -78,16 +78,19 @@ class Appliance:
     def names(self, folder: str) -> list[str]:
         return sorted(self.handle.ls(folder)) if self.handle.is_dir(folder, followsymlinks=True) else []
 
+    def link(self, path: str) -> str | None:
+        return str(self.handle.readlink(path)) if self.handle.is_symlink(path) else None
+
     def check_space(self, edits: Sequence[FileEdit]) -> None:
         """Each file system must take what grows in it, and the largest new file beside the old one."""
         by_point: dict[str, list[FileEdit]] = {}
         for edit in edits:
-            real = str(self.handle.realpath(edit.path))
+            real = self._real(edit.path)
             inside = [point for point in self._mounted if real.startswith(point.rstrip("/") + "/")]
             by_point.setdefault(max(inside, key=len), []).append(edit)
         for point, group in by_point.items():
-            growth = sum(max(0, len(edit.after) - len(edit.before)) for edit in group)
-            needed = growth + max(len(edit.after) for edit in group) + _MARGIN
+            growth = sum(max(0, _size(edit.after) - _size(edit.before)) for edit in group)
+            needed = growth + max(_size(edit.after) for edit in group) + _MARGIN
             space = self.handle.statvfs(point)
             free = space["bavail"] * space["frsize"]
             if free < needed:
@@ -96,22 +99,58 @@ class Appliance:
                     f"make room in {point} on the source (old kernels: apt autoremove) and replicate again",
                 )
 
-    def replace(self, path: str, content: bytes) -> None:
-        """Write under a temporary name, with the old file's owner, mode and labels, then rename."""
-        real = str(self.handle.realpath(path))
+    def apply(self, edit: FileEdit) -> None:
+        """Files are written under a temporary name, then renamed."""
+        if edit.after is None:
+            self.handle.rm_f(edit.path)
+        elif isinstance(edit.after, Link):
+            self.handle.mkdir_p(str(PurePosixPath(edit.path).parent))
+            self.handle.ln_sf(edit.after.target, edit.path)
+        elif isinstance(edit.before, bytes):
+            self._replace(self._real(edit.path), edit.after)
+        else:
+            self.handle.mkdir_p(str(PurePosixPath(edit.path).parent))
+            self.handle.rm_f(edit.path)
+            self._make(edit.path, edit.after, edit.mode)
+        self._read.clear()
+
+    def _replace(self, real: str, content: bytes) -> None:
+        """With the old file's owner, mode and labels."""
         old = self.handle.statns(real)
-        new = real + _TEMPORARY
-        with tempfile.NamedTemporaryFile(prefix="wavelift-guest-") as scratch:
-            scratch.write(content)
-            scratch.flush()
-            self.handle.upload(scratch.name, new)
+        new = self._upload(real, content)
         self.handle.chown(old["st_uid"], old["st_gid"], new)
         self.handle.chmod(stat.S_IMODE(old["st_mode"]), new)
         for attribute in self.handle.lgetxattrs(real):
             value = attribute["attrval"]
             self.handle.lsetxattr(attribute["attrname"], value, len(value), new)
         self.handle.mv(new, real)
-        self._read.clear()
+
+    def _make(self, path: str, content: bytes, mode: int) -> None:
+        new = self._upload(path, content)
+        self.handle.chown(0, 0, new)
+        self.handle.chmod(mode, new)
+        self.handle.mv(new, path)
+
+    def _upload(self, path: str, content: bytes) -> str:
+        new = path + _TEMPORARY
+        with tempfile.NamedTemporaryFile(prefix="wavelift-guest-") as scratch:
+            scratch.write(content)
+            scratch.flush()
+            self.handle.upload(scratch.name, new)
+        return new
+
+    def _real(self, path: str) -> str:
+        """Where a path leads, as far as it is there."""
+        folder = PurePosixPath(path)
+        if self.handle.exists(path):
+            return str(self.handle.realpath(path))
+        while not self.handle.exists(str(folder)):
+            folder = folder.parent
+        return str(PurePosixPath(self.handle.realpath(str(folder))) / PurePosixPath(path).relative_to(folder))
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else 0
 
 
 @contextmanager

@@ -55,3 +55,15 @@ class Cancelled(GuestError):
     """The preparation was told to stop."""
 
     code = "cancelled"
+
+
+class NothingToUndo(GuestError):
+    """The guest has no journal of a preparation, or none that can be read."""
+
+    code = "nothing_to_undo"
+
+
+class ChangedSince(GuestError):
+    """What was prepared is not as it was left: taking it back would lose what came after."""
+
+    code = "changed_since"

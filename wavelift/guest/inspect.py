@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wavelift.guest.appliance import Appliance
-from wavelift.guest.bootconfig import Devices, mount_points
+from wavelift.guest.boot.fstab import mount_points
 from wavelift.guest.errors import NoOperatingSystem, UnsupportedGuest
+from wavelift.guest.facts import Devices
 
 _PLACE = re.compile(r"^/dev/sd([a-z])(\d*)$")
 _ROOT_TYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs")

@@ -7,10 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wavelift.guest import checks
 from wavelift.guest.appliance import Appliance, launched
+from wavelift.guest.evidence import Check
+from wavelift.guest.facts import Guest, Root, describe
+from wavelift.guest.files import Content, FileEdit, Link
 from wavelift.guest.inspect import Layout, find_system, mount
-from wavelift.guest.plan import Guest, Plan, describe, make_plan
+from wavelift.guest.journal import undone
+from wavelift.guest.plan import Plan, check_prepared, check_written, make_plan
+from wavelift.guest.wishes import Wishes
 
 Progress = Callable[[str, float], None]
 
@@ -21,8 +25,8 @@ class Change:
 
     path: str
     reason: str
-    before: str
-    after: str
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Report:
     os: str
     kernels: list[str]
     changes: list[Change]
-    checks: list[checks.Check]
+    checks: list[Check]
     warnings: list[str]
     seconds: float
 
@@ -58,39 +62,64 @@ def prepare(disks: Sequence[Path], progress: Progress) -> Report:
         progress("stop the appliance", 0.95)
     progress("done", 1.0)
     return Report(
-        os=guest.os,
+        os=guest.system.name,
         kernels=[kernel.version for kernel in guest.kernels],
-        changes=[Change(edit.path, edit.reason, digest(edit.before), digest(edit.after)) for edit in plan.edits],
+        changes=_changes(plan.edits),
         checks=evidence,
         warnings=list(plan.warnings),
         seconds=round(time.monotonic() - started, 1),
     )
 
 
-def digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+def undo(disks: Sequence[Path], progress: Progress) -> list[Change]:
+    """Take the last preparation of the guest on `disks` back, from the journal in the guest itself."""
+    progress("start the appliance", 0.0)
+    with launched(disks) as appliance:
+        progress("inspect the guest", 0.5)
+        layout = find_system(appliance)
+        mount(appliance, layout, writable=True)
+        edits = undone(appliance)
+        progress("take the changes back", 0.7)
+        _apply(appliance, edits)
+        progress("stop the appliance", 0.95)
+    progress("done", 1.0)
+    return _changes(edits)
+
+
+def _changes(edits: Sequence[FileEdit]) -> list[Change]:
+    return [Change(edit.path, edit.reason, digest(edit.before), digest(edit.after)) for edit in edits]
+
+
+def digest(content: Content) -> str | None:
+    if isinstance(content, Link):
+        return f"link:{content.target}"
+    return None if content is None else f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _plan(appliance: Appliance, layout: Layout) -> tuple[Guest, Plan]:
-    guest = describe(appliance, layout.devices, layout.root.place, layout.root.uuid)
-    return guest, make_plan(guest, appliance)
+    root = Root(layout.root.place, layout.root.uuid, layout.root.kind)
+    guest = describe(appliance, layout.devices, root)
+    return guest, make_plan(guest, Wishes(), appliance)
 
 
 def _write(appliance: Appliance, layout: Layout, plan: Plan) -> None:
     mount(appliance, layout, writable=True)
-    appliance.check_space(plan.edits)
-    for edit in plan.edits:
-        appliance.replace(edit.path, edit.after)
+    _apply(appliance, plan.edits)
+
+
+def _apply(appliance: Appliance, edits: Sequence[FileEdit]) -> None:
+    appliance.check_space(edits)
+    for edit in edits:
+        appliance.apply(edit)
     appliance.handle.sync()
     appliance.umount_all()
 
 
-def _check(appliance: Appliance, layout: Layout, plan: Plan) -> list[checks.Check]:
+def _check(appliance: Appliance, layout: Layout, plan: Plan) -> list[Check]:
     """Everything is read again, from the disk, as if nothing were known."""
     appliance.handle.drop_caches(3)
     mount(appliance, layout, writable=False)
-    guest, again = _plan(appliance, layout)
-    evidence = checks.written(plan, appliance)
-    evidence += checks.prepared(guest, again, appliance)
+    guest, _ = _plan(appliance, layout)
+    evidence = check_written(plan, appliance) + check_prepared(guest, Wishes(), appliance)
     appliance.umount_all()
     return evidence

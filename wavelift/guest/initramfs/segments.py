@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import zstandard
 
-from wavelift.guest import cpio
 from wavelift.guest.errors import UnsupportedGuest
+from wavelift.guest.initramfs import cpio
 
 
 @dataclass(frozen=True)

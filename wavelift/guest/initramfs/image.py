@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from wavelift.guest import cpio, segments
-from wavelift.guest.drivers import OPTIONAL, REQUIRED, KernelModules, is_module, module_name
 from wavelift.guest.errors import ApplianceFailed, UnsupportedGuest
+from wavelift.guest.initramfs import cpio, segments
+from wavelift.guest.initramfs.drivers import OPTIONAL, REQUIRED, KernelModules, is_module, module_name
 
 # The module folder's own files that depmod reads and does not write.
 _DEPMOD_READS = ("modules.builtin", "modules.builtin.modinfo", "modules.order")

@@ -1,0 +1,1 @@
+"""Boot loaders, kernel arguments and tables of file systems: what names disks."""
