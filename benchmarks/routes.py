@@ -151,12 +151,11 @@ class Ours:
             _require(f"{self.route}: bytes to the bucket", grown, run.wire)
             left = run.wire
         if carrier is Carrier.DISKS or not self.route.lands:
-            run, checked = self.services.check(self.generation, archive)
+            run, checked = self.services.check(self.generation, base and base[1], archive)
             if checked["root"] != result["root"]:
                 raise RuntimeError(f"the agent read back {checked['root']} instead of {result['root']}")
             reread = checked["disks"][0]["checked_bytes"]
-            there = sum(self._packs(carried, number) for number in range(1, self.generation + 1))
-            _require_equal(f"{self.route}: bytes read back", reread, there)
+            _require_equal(f"{self.route}: bytes read back", reread, packs)
             if carrier is Carrier.BUCKET:
                 _require(f"{self.route}: bytes read back from the bucket", reread, run.wire, 2 * self._map)
                 reread = run.wire

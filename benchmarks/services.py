@@ -72,9 +72,9 @@ class Services:
         spec = {"kind": "replicate", "base": base, "disks": disks, "bandwidth": bandwidth}
         return self._on_agent(generation, "copy", spec)
 
-    def check(self, generation: int, archive: ArchiveDescriptor) -> tuple[Run, dict[str, Any]]:
-        """The agent reads an archive back."""
-        spec = {"kind": "check", "disks": [{"disk": DISK, "archive": archive.model_dump()}]}
+    def check(self, generation: int, base_root: str | None, archive: ArchiveDescriptor) -> tuple[Run, dict[str, Any]]:
+        """The agent reads an archive back; `base_root` is of what it has read back before."""
+        spec = {"kind": "check", "disks": [{"disk": DISK, "archive": archive.model_dump(), "base_root": base_root}]}
         return self._on_agent(generation, "check", spec)
 
     def hydrate(

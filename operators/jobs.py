@@ -57,9 +57,9 @@ class Held:
 
 
 class Jobs:
-    """Each call but the last three gives a job's result, or raises `Waits`, or the job's own error. `attempt` counts
-    what was tried to get a generation right: a job that looks stands for the copy and the repairs before it, never
-    for later ones."""
+    """`copy`, `repair`, `check`, `hydrate` and `read_back` give a job's result, or raise `Waits`, or the job's own
+    error. `attempt` counts what was tried to get a generation right: a job that looks stands for the copy and the
+    repairs before it, never for later ones."""
 
     def __init__(
         self, step: StepOperator, run: MigrationRun, agent: ServiceClient, cloud: Cloud | None, event: Event

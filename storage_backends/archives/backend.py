@@ -124,12 +124,10 @@ class ArchiveBackend:
             self._index.put(kind, name, record.model_copy(update={"deleting": False}))
             raise
         if kind is Kind.VOLUME:
-            _empty(self._lies(name))
+            self._forget_volume(name, record)
         else:
             self._sweep(parts_of(name)[0], name)
-        if record.origin is not None:
-            self._index.remove_clone(record.origin, name)
-        self._index.remove(kind, name)
+            self._index.remove(kind, name)
 
     @translated()
     def sink(self, volume_id: str, labels: Labels, generation: int) -> BucketArchive | DisksArchive:
@@ -196,6 +194,21 @@ class ArchiveBackend:
         """Raises Conflict where something rests on it: snapshots on a volume, clones on a snapshot."""
         for needs in self._index.snapshots_of(name) if kind is Kind.VOLUME else self._index.clones_of(name):
             raise Conflict(f"{kind.value.capitalize()} {name} is needed by {needs}.", f"Delete {needs} first.")
+
+    def _forget_volume(self, name: str, record: Record) -> None:
+        lies = self._lies(name)
+        while True:
+            _empty(lies)
+            if record.origin is not None:
+                self._index.remove_clone(record.origin, name)
+            self._index.remove(Kind.VOLUME, name)
+            if not any(lies.list("")):
+                return
+            # Others deleted it too, and made it anew, before its record went: so that one was theirs.
+            try:
+                self._index.put(Kind.VOLUME, name, record.model_copy(update={"deleting": True}), new=True)
+            except AlreadyThere:
+                return
 
     def _sweep(self, volume: str, gone: str) -> None:
         """Free what only this snapshot needed, as far as it is old enough for nobody to be at work on it."""

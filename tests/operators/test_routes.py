@@ -163,15 +163,14 @@ EVERYDAY = (
             for damage in (Run.lose_object, Run.spoil_object)
         )
         for beginning in (RECORD, LIST, MAP, TABLES)
+        # A disk without the record may be another one: see the disks that take longer.
+        if not (case[0].seeded and case[3] is Run.lose_object and beginning == RECORD)
     ],
 )
 def test_an_archive_that_cannot_tell_what_it_holds_is_begun_afresh(
     site: Site, route: Route, generation: int, of: int, damage: Callable[[Run, int, str, str], None], beginning: str
 ) -> None:
     run = site.run(route)
-    if route.seeded:
-        # A disk without a record may be another one: it is waited for no longer than the manifest says.
-        run.offline = run.offline.model_copy(update={"arrival": 0.0})
     base = None if generation == 1 else base_of(seed(site, run))
     key = beginning.format(of)
     if of < generation:
@@ -186,10 +185,6 @@ def test_an_archive_that_cannot_tell_what_it_holds_is_begun_afresh(
             if route.seeded:
                 run.ship()
 
-    if route.seeded and (damage, beginning) == (Run.lose_object, RECORD):
-        with pytest.raises(ServiceError, match="has no generation 1"):
-            site.advance(run, generation, base, after)
-        return
     record = site.advance(run, generation, base, after)
     arrived(site, run, record)
     # What comes after stands on it.

@@ -101,6 +101,26 @@ def test_no_reader_ever_sees_half_of_an_object(store: Store) -> None:
     assert seen <= set(contents)
 
 
+def test_what_is_deleted_while_it_is_listed_is_there_or_not(store: Store) -> None:
+    store.put("stays/1", b"x")
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            store.put("goes/1", b"y")
+            store.delete(["goes/1"])
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(100):
+            keys = [entry.key for entry in store.list("")]
+            assert keys in (["stays/1"], ["goes/1", "stays/1"])
+    finally:
+        done.set()
+        other.join()
+
+
 @pytest.mark.parametrize(
     "key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".a", "a/.new-x", "a b", "a\n", "ä", "a" * 900]
 )

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,26 @@ def test_a_directory_that_went_is_not_one_without_objects(tmp_path: Path) -> Non
     with pytest.raises(Unavailable):
         store.put("a/1", b"x")
     assert not (tmp_path / "disk").exists()
+
+
+def test_a_disk_that_is_taken_out_while_it_is_listed_is_not_one_without_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, place = tmp_path / "disk", tmp_path / "place"
+    place.mkdir()
+    disk.mkdir()
+    DirectoryStore(disk).put("a/1", b"x")
+    walk = os.walk
+
+    def taken_out(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for found in walk(*args, **kwargs):
+            disk.rename(tmp_path / "out")
+            place.rename(disk)
+            yield found
+
+    monkeypatch.setattr(os, "walk", taken_out)
+    with pytest.raises(Unavailable, match="another directory"):
+        list(DirectoryStore(disk).list("a/"))
 
 
 def test_what_was_put_is_not_read_back_from_the_page_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

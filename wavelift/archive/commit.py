@@ -49,6 +49,7 @@ def commit(
             try:
                 require_covered(found, packs, known)
             except Damaged:
+                # What changed cannot be told: every table is put again, and reading back proves the packs.
                 known = None
         _write_map(archive, number, found, known)
         archive.store.put(list_key(number), packs.raw)

@@ -10,25 +10,8 @@ from wavelift.guest.files import GuestFiles
 from wavelift.guest.initramfs.drivers import KernelModules, parse_tables
 
 _VERSION = re.compile(r"^\d[\w.+~-]*$")
-# What belongs to a kernel, by family: Debian and Ubuntu; Red Hat's; SUSE.
-_INITRDS = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}")
-_IMAGES = ("vmlinuz-{}", "vmlinux-{}", "Image-{}", "image-{}")
 # Of names by letter: sda1, hda1, vda1, xvda1.
 _LETTERS = re.compile(r"^/dev/(?:sd|hd|vd|xvd)([a-z])(\d+)?$")
-
-
-@dataclass(frozen=True)
-class System:
-    """From os-release: `id` (debian, rhel, sles), what it is `like`, `version` as in VERSION_ID, and the name that
-    people know it by. Older systems without that file: see `system_of`."""
-
-    id: str
-    like: tuple[str, ...]
-    version: str
-    name: str
-
-    def is_a(self, *ids: str) -> bool:
-        return not {self.id, *self.like}.isdisjoint(ids)
 
 
 @dataclass(frozen=True)
@@ -36,7 +19,6 @@ class Kernel:
     """An installed kernel that can boot, with its initramfs and module tables. `folder` holds its modules."""
 
     version: str
-    image: str
     initrd: str
     modules: KernelModules
     folder: str
@@ -61,16 +43,15 @@ class Devices:
 
 @dataclass(frozen=True)
 class Root:
-    """Where / is: disk (from 0) and partition (0: the whole disk), UUID and kind (ext4, xfs) of its file system."""
+    """Where / is: disk (from 0) and partition (0: the whole disk), and the UUID of its file system."""
 
     place: tuple[int, int]
     uuid: str
-    kind: str
 
 
 @dataclass(frozen=True)
 class Guest:
-    system: System
+    os: str
     kernels: tuple[Kernel, ...]
     devices: Devices
     root: Root
@@ -79,7 +60,7 @@ class Guest:
 
 def describe(files: GuestFiles, devices: Devices, root: Root) -> Guest:
     kernels, warnings = find_kernels(files)
-    return Guest(system_of(files), tuple(kernels), devices, root, tuple(warnings))
+    return Guest(os_name(files), tuple(kernels), devices, root, tuple(warnings))
 
 
 def find_kernels(files: GuestFiles) -> tuple[list[Kernel], list[str]]:
@@ -88,12 +69,10 @@ def find_kernels(files: GuestFiles) -> tuple[list[Kernel], list[str]]:
     warnings = []
     boot = set(files.names("/boot"))
     for version in files.names("/lib/modules"):
-        image = next((name for each in _IMAGES if (name := each.format(version)) in boot), None)
-        if not _VERSION.match(version) or image is None:
+        if not _VERSION.match(version) or f"vmlinuz-{version}" not in boot:
             continue
-        initrd = next((name for each in _INITRDS if (name := each.format(version)) in boot), None)
-        if initrd is None:
-            warnings.append(f"kernel {version} has no initramfs in /boot and was left alone")
+        if f"initrd.img-{version}" not in boot:
+            warnings.append(f"kernel {version} has no /boot/initrd.img-{version} and was left alone")
             continue
         folder = f"/lib/modules/{version}"
         dep = files.read(f"{folder}/modules.dep")
@@ -102,19 +81,11 @@ def find_kernels(files: GuestFiles) -> tuple[list[Kernel], list[str]]:
             continue
         builtin = files.read(f"{folder}/modules.builtin") or b""
         tables = parse_tables(version, dep.decode(), builtin.decode())
-        kernels.append(Kernel(version, f"/boot/{image}", f"/boot/{initrd}", tables, folder))
+        kernels.append(Kernel(version, f"/boot/initrd.img-{version}", tables, folder))
     return kernels, warnings
 
 
-def system_of(files: GuestFiles) -> System:
-    release = files.read("/etc/os-release") or files.read("/usr/lib/os-release")
-    fields = _fields((release or b"").decode("utf-8", "replace"))
-    like = tuple(fields.get("ID_LIKE", "").split())
-    return System(
-        fields.get("ID", "linux"), like, fields.get("VERSION_ID", ""), fields.get("PRETTY_NAME", "unknown Linux")
-    )
-
-
-def _fields(release: str) -> dict[str, str]:
-    found = re.findall(r"^([A-Z_]+)=(?:\"([^\"\n]*)\"|'([^'\n]*)'|(\S*))\s*$", release, re.M)
-    return {name: double or single or bare for name, double, single, bare in found}
+def os_name(files: GuestFiles) -> str:
+    release = (files.read("/etc/os-release") or files.read("/usr/lib/os-release") or b"").decode()
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)"?$', release, re.M)
+    return found[1] if found else "unknown Linux"

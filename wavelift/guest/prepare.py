@@ -14,7 +14,6 @@ from wavelift.guest.files import Content, FileEdit, Link
 from wavelift.guest.inspect import Layout, find_system, mount
 from wavelift.guest.journal import undone
 from wavelift.guest.plan import Plan, check_prepared, check_written, make_plan
-from wavelift.guest.wishes import Wishes
 
 Progress = Callable[[str, float], None]
 
@@ -62,7 +61,7 @@ def prepare(disks: Sequence[Path], progress: Progress) -> Report:
         progress("stop the appliance", 0.95)
     progress("done", 1.0)
     return Report(
-        os=guest.system.name,
+        os=guest.os,
         kernels=[kernel.version for kernel in guest.kernels],
         changes=_changes(plan.edits),
         checks=evidence,
@@ -97,9 +96,8 @@ def digest(content: Content) -> str | None:
 
 
 def _plan(appliance: Appliance, layout: Layout) -> tuple[Guest, Plan]:
-    root = Root(layout.root.place, layout.root.uuid, layout.root.kind)
-    guest = describe(appliance, layout.devices, root)
-    return guest, make_plan(guest, Wishes(), appliance)
+    guest = describe(appliance, layout.devices, Root(layout.root.place, layout.root.uuid))
+    return guest, make_plan(guest, appliance)
 
 
 def _write(appliance: Appliance, layout: Layout, plan: Plan) -> None:
@@ -120,6 +118,6 @@ def _check(appliance: Appliance, layout: Layout, plan: Plan) -> list[Check]:
     appliance.handle.drop_caches(3)
     mount(appliance, layout, writable=False)
     guest, _ = _plan(appliance, layout)
-    evidence = check_written(plan, appliance) + check_prepared(guest, Wishes(), appliance)
+    evidence = check_written(plan, appliance) + check_prepared(guest, appliance)
     appliance.umount_all()
     return evidence

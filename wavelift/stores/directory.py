@@ -9,7 +9,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wavelift.blocks.files import sync_folder
@@ -110,16 +110,21 @@ class DirectoryStore:
                 temporary.replace(path)
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
-        self._require_there()
+        there = self._require_there()
         found = []
         first = self._folder / prefix.rpartition("/")[0]
         for folder, _, names in os.walk(first, onerror=_raise) if first.is_dir() else ():
             for name in names:
                 path = Path(folder, name)
                 key = path.relative_to(self._folder).as_posix()
-                if key.startswith(prefix) and not name.startswith(_TEMPORARY):
+                if not key.startswith(prefix) or name.startswith(_TEMPORARY):
+                    continue
+                # It may have gone since its folder was read.
+                with suppress(FileNotFoundError):
                     about = path.stat()
                     found.append(Entry(key, about.st_size, about.st_mtime))
+        if self._require_there() != there:
+            raise FileNotFoundError(errno.ENOENT, "another directory is there now", str(self._folder))
         yield from sorted(found, key=lambda entry: entry.key)
 
     def _path(self, key: str) -> Path:
@@ -133,8 +138,10 @@ class DirectoryStore:
             return self._explained(error, f"{key} cannot be found")
         return NotThere(self.name, key)
 
-    def _require_there(self) -> None:
-        self._folder.stat()
+    def _require_there(self) -> tuple[int, int]:
+        """Which directory that is: not the same once its disk is mounted, or taken out. Raises FileNotFoundError."""
+        about = self._folder.stat()
+        return about.st_dev, about.st_ino
 
     def _make_room(self, folder: Path) -> None:
         """The folder of an object, durably, but never the store's own: that would lie beside where its disk belongs."""

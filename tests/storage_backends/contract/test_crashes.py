@@ -246,6 +246,55 @@ def test_a_volume_is_made_or_deleted_and_nothing_is_left_over(memory: Peer, run:
         assert memory.left(run()) == []
 
 
+class Meddled:
+    """A store where somebody else does something right before the n-th thing that is asked of it."""
+
+    def __init__(self, store: Store, at: int, meddle: Callable[[], None]) -> None:
+        self._store, self._left, self._meddle = store, at, meddle
+
+    def __getattr__(self, name: str) -> Any:
+        asked = getattr(self._store, name)
+        if not callable(asked):
+            return asked
+        self._left -= 1
+        if self._left == 0:
+            self._meddle()
+        return asked
+
+    @property
+    def done(self) -> bool:
+        return self._left <= 0
+
+
+@pytest.mark.parametrize("made_anew", [False, True], ids=["deleted", "made anew"])
+def test_whatever_others_do_at_any_step_of_a_deletion_nothing_is_left_over(
+    peer_of_steps: Peer, run: Run, made_anew: bool
+) -> None:
+    others = peer_of_steps.open()
+
+    for at in itertools.count(1):
+        volume = others.create_volume(run(Role.REPLICA, "data"), SMALL)
+
+        def meddle(volume: Resource = volume) -> None:
+            others.delete(volume)
+            if made_anew:
+                others.create_volume(run(Role.REPLICA, "data"), SMALL)
+
+        backend = peer_of_steps.open()
+        store = backend._store = Meddled(backend._store, at, meddle)
+        backend._index._store = store
+        backend.delete(volume)
+        if others.list(run()):
+            assert open_archive(others.source(volume.id)).id
+        else:
+            assert peer_of_steps.left(run()) == [], at
+        delete_all(peer_of_steps, run())
+        assert peer_of_steps.left(run()) == [], at
+        if not store.done:
+            break
+    assert at > 5
+
+
 _DYING = """
 import os, signal, sys
 from storage_backends.base import Labels, Role, VolumeSpec

@@ -10,7 +10,6 @@ from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Devices, Guest
 from wavelift.guest.files import GuestFiles
 from wavelift.guest.rewritten import Rewritten
-from wavelift.guest.wishes import Wishes
 
 FSTAB = "/etc/fstab"
 _LINE = re.compile(r"^(?P<lead>\s*)(?P<device>[^\s#]\S*)(?P<gap>\s+)(?P<point>\S+)(?P<rest>.*)$", re.S)
@@ -18,7 +17,7 @@ _LINE = re.compile(r"^(?P<lead>\s*)(?P<device>[^\s#]\S*)(?P<gap>\s+)(?P<point>\S
 _REMOVABLE = re.compile(r"^/dev/(?:sr|fd|cdrom|scd|floppy)")
 
 
-def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:
+def plan(guest: Guest, draft: Draft) -> None:
     text = draft.text(FSTAB)
     if text is None:
         return
@@ -29,7 +28,7 @@ def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:
         draft.warn(warning)
 
 
-def check(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
+def check(guest: Guest, files: GuestFiles) -> list[Check]:
     points = mount_points((files.read(FSTAB) or b"").decode("utf-8", "surrogateescape"))
     wrong = [f"{point} ({device})" for point, device in points.items() if guest.devices.uuid(device)]
     if wrong:
