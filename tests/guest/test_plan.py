@@ -1,31 +1,38 @@
 """Planning on a plain tree: what is missing is planned, and once it is there, nothing is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.guest.conftest import applied, plain_initramfs
 from wavelift.guest.errors import MissingDriver, PostconditionFailed, UnsupportedGuest
-from wavelift.guest.facts import Devices, Guest, Root, describe
+from wavelift.guest.facts import Devices, FileSystem, Guest, Layout, describe
 from wavelift.guest.files import DirectoryFiles, FileEdit
 from wavelift.guest.initramfs import image as initramfs
 from wavelift.guest.initramfs import virtio
 from wavelift.guest.initramfs.virtio import keep_drivers
 from wavelift.guest.journal import FOLDER
 from wavelift.guest.plan import Plan, check_prepared, check_written, make_plan
+from wavelift.guest.wishes import Wishes
 
-ROOT = Root((0, 1), "11111111-aaaa")
+NOTHING = Wishes()
+ROOT = FileSystem("/dev/sda1", "ext4", "11111111-aaaa", (0, 1))
 DEVICES = Devices({(0, 1): ROOT.uuid, (0, 5): "22222222-bbbb", (1, 1): "33333333-cccc"})
+
+
+def layout(root: FileSystem) -> Layout:
+    return Layout(root, {"/": root}, DEVICES)
 
 
 def inspect(tree: Path) -> tuple[Guest, DirectoryFiles]:
     files = DirectoryFiles(tree)
-    return describe(files, DEVICES, ROOT), files
+    return describe(files, layout(ROOT)), files
 
 
 def planned(tree: Path) -> Plan:
     guest, files = inspect(tree)
-    return make_plan(guest, files)
+    return make_plan(guest, NOTHING, files)
 
 
 def edit_of(plan: Plan, path: str) -> FileEdit:
@@ -35,7 +42,7 @@ def edit_of(plan: Plan, path: str) -> FileEdit:
 
 def test_plan_apply_check(guest_tree: Path) -> None:
     guest, files = inspect(guest_tree)
-    assert guest.os == "Debian GNU/Linux 12 (bookworm)"
+    assert guest.system.name == "Debian GNU/Linux 12 (bookworm)"
     plan = planned(guest_tree)
     kernel = guest.kernels[0]
     assert {edit.path for edit in plan.edits} == {
@@ -49,14 +56,14 @@ def test_plan_apply_check(guest_tree: Path) -> None:
     }
     assert plan.edits[1].path == kernel.initrd, "drivers come first"
     with pytest.raises(PostconditionFailed, match="still to change"):
-        check_prepared(guest, files)
+        check_prepared(guest, NOTHING, files)
     with pytest.raises(PostconditionFailed, match="does not hold"):
         check_written(plan, files)
 
     applied(guest_tree, plan.edits)
     assert planned(guest_tree).edits == ()
     assert check_written(plan, files)
-    shown = check_prepared(guest, files)
+    shown = check_prepared(guest, NOTHING, files)
     assert [check.name for check in shown] == [f"drivers of kernel {kernel.version}", "fstab by UUID", "root by UUID"]
 
 
@@ -88,7 +95,7 @@ def test_a_module_lost_from_the_initramfs_fails_the_check(guest_tree: Path) -> N
     applied(guest_tree, plan.edits)
     applied(guest_tree, [FileEdit(guest.kernels[0].initrd, None, plain_initramfs(), "lost")])
     with pytest.raises(PostconditionFailed, match="lacks module virtio"):
-        virtio.check(guest, files)
+        virtio.check(guest, NOTHING, files)
 
 
 def test_no_driver_anywhere(guest_tree: Path) -> None:
@@ -127,7 +134,7 @@ def test_what_is_not_handled_is_refused(guest_tree: Path, gone: str, reason: str
 def test_disks_in_another_order_are_refused(guest_tree: Path) -> None:
     files = DirectoryFiles(guest_tree)
     with pytest.raises(UnsupportedGuest, match="/dev/sda1"):
-        make_plan(describe(files, DEVICES, Root((0, 2), ROOT.uuid)), files)
+        make_plan(describe(files, layout(replace(ROOT, place=(0, 2)))), NOTHING, files)
 
 
 @pytest.mark.parametrize("content", [b"\x1f\x8b garbage", b"\x28\xb5\x2f\xfd garbage", b"BZh garbage", b"070701", b""])

@@ -12,6 +12,7 @@ from typing import Any
 from wavelift.guest.appliance import kill_children
 from wavelift.guest.errors import Cancelled, GuestError
 from wavelift.guest.prepare import prepare, undo
+from wavelift.guest.wishes import Wishes
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -60,7 +61,7 @@ def _work(disks: list[Path], stop: threading.Event, *, undo_it: bool) -> int:
         if undo_it:
             emit("undone", changes=[asdict(change) for change in undo(disks, progress)])
             return 0
-        report = prepare(disks, progress)
+        report = prepare(disks, Wishes(), progress)
     except GuestError as error:
         if stop.is_set():
             emit("error", **Cancelled("told to stop", "prepare a new clone").to_dict())

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from wavelift.guest.appliance import Appliance
 from wavelift.guest.boot.fstab import mount_points
 from wavelift.guest.errors import NoOperatingSystem, UnsupportedGuest
-from wavelift.guest.facts import Devices
+from wavelift.guest.facts import Devices, FileSystem, Layout, Place
 
 _PLACE = re.compile(r"^/dev/sd([a-z])(\d*)$")
 _ROOT_TYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs")
@@ -23,32 +22,6 @@ _REFUSED = {
 _SYSTEM_POINTS = ("/", "/boot", "/usr", "/var", "/etc")
 
 
-@dataclass(frozen=True)
-class FileSystem:
-    """A file system (or what else a superblock announces) on the given disks."""
-
-    device: str
-    kind: str
-    uuid: str
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Number of the disk from 0, number of the partition (0: the whole disk)."""
-        found = _PLACE.match(self.device)
-        if found is None:
-            raise UnsupportedGuest(f"{self.device} is not a partition of a given disk", "report this guest")
-        return ord(found[1]) - ord("a"), int(found[2] or 0)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The guest's root, the other file systems of its system part, and all names."""
-
-    root: FileSystem
-    mounts: dict[str, FileSystem]
-    devices: Devices
-
-
 def file_systems(appliance: Appliance) -> list[FileSystem]:
     """What the partitions, and disks without partitions, hold."""
     handle = appliance.handle
@@ -57,7 +30,7 @@ def file_systems(appliance: Appliance) -> list[FileSystem]:
     found = []
     for device in [*whole, *partitions]:
         facts = handle.blkid(device)
-        found.append(FileSystem(device, facts.get("TYPE", ""), facts.get("UUID", "")))
+        found.append(FileSystem(device, facts.get("TYPE", ""), facts.get("UUID", ""), _place(device)))
     return found
 
 
@@ -83,7 +56,7 @@ def find_system(appliance: Appliance) -> Layout:
             "keep one system per host; leave the other disks out",
         )
     root = roots[0]
-    if root.place[0] != 0:
+    if root.place is not None and root.place[0] != 0:
         raise UnsupportedGuest(
             f"the system is on disk number {root.place[0] + 1}", "give the boot disk first, then the others"
         )
@@ -96,6 +69,12 @@ def mount(appliance: Appliance, layout: Layout, *, writable: bool) -> None:
         appliance.mount(layout.mounts[point].device, point, writable=writable)
 
 
+def _place(device: str) -> Place | None:
+    """Number of the disk from 0, number of the partition (0: the whole disk)."""
+    found = _PLACE.match(device)
+    return (ord(found[1]) - ord("a"), int(found[2] or 0)) if found else None
+
+
 def _is_root(appliance: Appliance, item: FileSystem) -> bool:
     appliance.mount(item.device, "/", writable=False)
     try:
@@ -105,7 +84,7 @@ def _is_root(appliance: Appliance, item: FileSystem) -> bool:
 
 
 def _layout(appliance: Appliance, root: FileSystem, present: list[FileSystem]) -> Layout:
-    devices = Devices({item.place: item.uuid for item in present if item.uuid})
+    devices = Devices({item.place: item.uuid for item in present if item.uuid and item.place is not None})
     appliance.mount(root.device, "/", writable=False)
     fstab = (appliance.read("/etc/fstab") or b"").decode("utf-8", "surrogateescape")
     appliance.umount_all()

@@ -14,15 +14,16 @@ from wavelift.guest.facts import Guest
 from wavelift.guest.files import FileEdit, GuestFiles, Link
 from wavelift.guest.initramfs import virtio
 from wavelift.guest.journal import journalled
+from wavelift.guest.wishes import Wishes
 
 
 class Concern(Protocol):
     """A module with one reason to change. What it cannot handle it refuses by a `GuestError`."""
 
-    def plan(self, guest: Guest, draft: Draft) -> None:
+    def plan(self, guest: Guest, wishes: Wishes, draft: Draft) -> None:
         """Add what has to change; nothing when it is so already."""
 
-    def check(self, guest: Guest, files: GuestFiles) -> list[Check]:
+    def check(self, guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
         """Show from the files that it is so. Raises `PostconditionFailed`."""
 
 
@@ -38,16 +39,16 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def make_plan(guest: Guest, files: GuestFiles) -> Plan:
+def make_plan(guest: Guest, wishes: Wishes, files: GuestFiles) -> Plan:
     """Everything that has to change for the guest to boot on virtio; nothing when it is prepared already."""
     if not guest.kernels:
         raise UnsupportedGuest(
-            "no kernel with an initramfs (/boot/vmlinuz-*, /boot/initrd.img-*, /lib/modules/*)",
-            "only Debian-style kernels with initramfs-tools are handled so far",
+            "no kernel with an initramfs (/boot/vmlinuz-*, an initramfs of the same version, /lib/modules/*)",
+            "install a kernel of the distribution on the source and replicate again",
         )
     draft = Draft(files)
     for concern in CONCERNS:
-        concern.plan(guest, draft)
+        concern.plan(guest, wishes, draft)
     return Plan(tuple(journalled(draft.edits(), files)), (*guest.warnings, *draft.warnings))
 
 
@@ -61,9 +62,9 @@ def check_written(plan: Plan, files: GuestFiles) -> list[Check]:
     return [Check("files read back", f"{len(plan.edits)} of {len(plan.edits)} as written")]
 
 
-def check_prepared(guest: Guest, files: GuestFiles) -> list[Check]:
+def check_prepared(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
     """The guest on the disk boots on virtio as far as its files can show."""
-    again = make_plan(guest, files)
+    again = make_plan(guest, wishes, files)
     if again.edits:
         raise PostconditionFailed(f"still to change: {', '.join(edit.path for edit in again.edits)}", REMEDY)
-    return [check for concern in CONCERNS for check in concern.check(guest, files)]
+    return [check for concern in CONCERNS for check in concern.check(guest, wishes, files)]

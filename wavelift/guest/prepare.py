@@ -9,11 +9,12 @@ from typing import Any
 
 from wavelift.guest.appliance import Appliance, launched
 from wavelift.guest.evidence import Check
-from wavelift.guest.facts import Guest, Root, describe
+from wavelift.guest.facts import Guest, Layout, describe
 from wavelift.guest.files import Content, FileEdit, Link
-from wavelift.guest.inspect import Layout, find_system, mount
+from wavelift.guest.inspect import find_system, mount
 from wavelift.guest.journal import undone
 from wavelift.guest.plan import Plan, check_prepared, check_written, make_plan
+from wavelift.guest.wishes import Wishes
 
 Progress = Callable[[str, float], None]
 
@@ -43,7 +44,7 @@ class Report:
         return asdict(self)
 
 
-def prepare(disks: Sequence[Path], progress: Progress) -> Report:
+def prepare(disks: Sequence[Path], wishes: Wishes, progress: Progress) -> Report:
     """Prepare the guest on `disks` (raw images or block devices, the boot disk first); a second run changes nothing."""
     started = time.monotonic()
     progress("start the appliance", 0.0)
@@ -51,17 +52,17 @@ def prepare(disks: Sequence[Path], progress: Progress) -> Report:
         progress("inspect the guest", 0.5)
         layout = find_system(appliance)
         mount(appliance, layout, writable=False)
-        guest, plan = _plan(appliance, layout)
+        guest, plan = _plan(appliance, layout, wishes)
         progress("write the changes", 0.7)
         appliance.umount_all()
         if plan.edits:
             _write(appliance, layout, plan)
         progress("check what was written", 0.85)
-        evidence = _check(appliance, layout, plan)
+        evidence = _check(appliance, layout, wishes, plan)
         progress("stop the appliance", 0.95)
     progress("done", 1.0)
     return Report(
-        os=guest.os,
+        os=guest.system.name,
         kernels=[kernel.version for kernel in guest.kernels],
         changes=_changes(plan.edits),
         checks=evidence,
@@ -95,9 +96,9 @@ def digest(content: Content) -> str | None:
     return None if content is None else f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _plan(appliance: Appliance, layout: Layout) -> tuple[Guest, Plan]:
-    guest = describe(appliance, layout.devices, Root(layout.root.place, layout.root.uuid))
-    return guest, make_plan(guest, appliance)
+def _plan(appliance: Appliance, layout: Layout, wishes: Wishes) -> tuple[Guest, Plan]:
+    guest = describe(appliance, layout)
+    return guest, make_plan(guest, wishes, appliance)
 
 
 def _write(appliance: Appliance, layout: Layout, plan: Plan) -> None:
@@ -113,11 +114,11 @@ def _apply(appliance: Appliance, edits: Sequence[FileEdit]) -> None:
     appliance.umount_all()
 
 
-def _check(appliance: Appliance, layout: Layout, plan: Plan) -> list[Check]:
+def _check(appliance: Appliance, layout: Layout, wishes: Wishes, plan: Plan) -> list[Check]:
     """Everything is read again, from the disk, as if nothing were known."""
     appliance.handle.drop_caches(3)
     mount(appliance, layout, writable=False)
-    guest, _ = _plan(appliance, layout)
-    evidence = check_written(plan, appliance) + check_prepared(guest, appliance)
+    guest, _ = _plan(appliance, layout, wishes)
+    evidence = check_written(plan, appliance) + check_prepared(guest, wishes, appliance)
     appliance.umount_all()
     return evidence

@@ -10,6 +10,7 @@ from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Devices, Guest
 from wavelift.guest.files import GuestFiles
 from wavelift.guest.rewritten import Rewritten
+from wavelift.guest.wishes import Wishes
 
 FSTAB = "/etc/fstab"
 _LINE = re.compile(r"^(?P<lead>\s*)(?P<device>[^\s#]\S*)(?P<gap>\s+)(?P<point>\S+)(?P<rest>.*)$", re.S)
@@ -17,7 +18,7 @@ _LINE = re.compile(r"^(?P<lead>\s*)(?P<device>[^\s#]\S*)(?P<gap>\s+)(?P<point>\S
 _REMOVABLE = re.compile(r"^/dev/(?:sr|fd|cdrom|scd|floppy)")
 
 
-def plan(guest: Guest, draft: Draft) -> None:
+def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:
     text = draft.text(FSTAB)
     if text is None:
         return
@@ -28,7 +29,7 @@ def plan(guest: Guest, draft: Draft) -> None:
         draft.warn(warning)
 
 
-def check(guest: Guest, files: GuestFiles) -> list[Check]:
+def check(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
     points = mount_points((files.read(FSTAB) or b"").decode("utf-8", "surrogateescape"))
     wrong = [f"{point} ({device})" for point, device in points.items() if guest.devices.uuid(device)]
     if wrong:
@@ -41,7 +42,7 @@ def _check_order(text: str, guest: Guest) -> None:
     """Letters are only worth something if the disks were given in the guest's own order."""
     named = mount_points(text).get("/")
     place = guest.devices.locate(named) if named else None
-    if place is not None and place != guest.root.place:
+    if place is not None and guest.root.place is not None and place != guest.root.place:
         disk, partition = guest.root.place
         raise UnsupportedGuest(
             f"fstab says that / is {named}, and it is on partition {partition} of the disk given as number {disk + 1}",

@@ -10,6 +10,7 @@ from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Devices, Guest
 from wavelift.guest.files import GuestFiles
 from wavelift.guest.rewritten import Rewritten
+from wavelift.guest.wishes import Wishes
 
 MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 DEFAULTS = "/etc/default/grub"
@@ -19,7 +20,7 @@ _CMDLINE = re.compile(r"^\s*GRUB_CMDLINE_LINUX(_DEFAULT|_RECOVERY)?=")
 _DISABLE_UUID = re.compile(r"^(?P<key>\s*GRUB_DISABLE_LINUX_UUID=)(?P<quote>[\"']?)true(?P=quote)(?P<rest>\s*(#.*)?)$")
 
 
-def plan(guest: Guest, draft: Draft) -> None:
+def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:
     menu = _menu(draft)
     for path, rewrite, reason in (
         (menu, rewrite_menu, "root= and resume= by UUID"),
@@ -34,7 +35,7 @@ def plan(guest: Guest, draft: Draft) -> None:
             draft.warn(warning)
 
 
-def check(guest: Guest, files: GuestFiles) -> list[Check]:
+def check(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
     menu = _menu(files)
     roots = kernel_arguments((files.read(menu) or b"").decode("utf-8", "surrogateescape"), "root")
     wrong = [value for value in roots if value != f"UUID={guest.root.uuid}" and not value.startswith("$")]

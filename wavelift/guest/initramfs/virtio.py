@@ -12,13 +12,14 @@ from wavelift.guest.files import GuestFiles
 from wavelift.guest.initramfs import image
 from wavelift.guest.initramfs.drivers import REQUIRED, module_name
 from wavelift.guest.rewritten import Rewritten
+from wavelift.guest.wishes import Wishes
 
 MODULES_FILE = "/etc/initramfs-tools/modules"
 _RESUME = "/etc/initramfs-tools/conf.d/resume"
 _DATE_OF_SEGMENTS = 0
 
 
-def plan(guest: Guest, draft: Draft) -> None:
+def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:
     for kernel in guest.kernels:
         data = _required(draft, kernel.initrd)
 
@@ -37,7 +38,7 @@ def plan(guest: Guest, draft: Draft) -> None:
         draft.write(_RESUME, rewrite_resume(resume, guest.devices).text, "resume device by UUID")
 
 
-def check(guest: Guest, files: GuestFiles) -> list[Check]:
+def check(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
     return [_drivers(kernel, files) for kernel in guest.kernels]
 
 
