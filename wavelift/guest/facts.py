@@ -14,8 +14,11 @@ _VERSION = re.compile(r"^\d[\w.+~-]*$")
 # What belongs to a kernel, by family: Debian and Ubuntu; Red Hat's; SUSE.
 _INITRDS = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}")
 _IMAGES = ("vmlinuz-{}", "vmlinux-{}", "Image-{}", "image-{}")
-# Of names by letter: sda1, hda1, vda1, xvda1.
+# Names that another controller changes: by letter (sda1, hda1, vda1, xvda1), by number (nvme0n1p1, mmcblk0p1), by the
+# disk's serial or slot. Under by-id are also names of LVM and RAID, which stay.
 _LETTERS = re.compile(r"^/dev/(?:sd|hd|vd|xvd)([a-z])(\d+)?$")
+_NUMBERS = re.compile(r"^/dev/(?:nvme(\d+)n1|mmcblk(\d+))(?:p(\d+))?$")
+_SERIAL = re.compile(r"^/dev/disk/by-(?:id/(?!dm-|md-|lvm-)|path/).+?(?:-part(\d+))?$")
 
 Place = tuple[int, int]
 
@@ -58,15 +61,25 @@ class Devices:
         self._uuids = dict(uuids)
 
     def locate(self, name: str) -> Place | None:
-        """Disk and partition (0: the whole disk) that a name stands for which changes with the controller; None for
-        other names."""
-        found = _LETTERS.match(name)
-        return (ord(found[1]) - ord("a"), int(found[2] or 0)) if found else None
+        """Disk and partition (0: the whole disk) that a name stands for which changes with the controller. None for
+        other names, and for those by serial or slot where there are several disks: which is meant cannot be told."""
+        if found := _LETTERS.match(name):
+            return ord(found[1]) - ord("a"), int(found[2] or 0)
+        if found := _NUMBERS.match(name):
+            return int(found[1] or found[2]), int(found[3] or 0)
+        if (found := _SERIAL.match(name)) and {disk for disk, _ in self._uuids} == {0}:
+            return 0, int(found[1] or 0)
+        return None
 
     def uuid(self, name: str) -> str | None:
         """None for names that do not change, and for what is on none of the disks."""
         place = self.locate(name)
         return self._uuids.get(place) if place else None
+
+    @staticmethod
+    def changes(name: str) -> bool:
+        """Whether the name will be another one, or nobody's, on the target."""
+        return any(pattern.match(name) for pattern in (_LETTERS, _NUMBERS, _SERIAL))
 
 
 @dataclass(frozen=True)
