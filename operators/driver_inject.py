@@ -47,6 +47,7 @@ class DriverInjectOperator(StepOperator):
                     "migration": run.key,
                     "generation": generation,
                     "disks": [{"disk": disk, "volume": clone.id} for disk, clone in seen.items()],
+                    "wishes": run.migration.guest.model_dump(mode="json"),
                 },
                 event,
             )

@@ -341,7 +341,9 @@ if sys.argv[1] == "hang":
     child = subprocess.Popen(["sleep", "300"])
     print(json.dumps({"event": "progress", "step": str(child.pid), "fraction": 0.6}), flush=True)
     time.sleep(300)
-print(json.dumps({"event": "report", "paths": sys.argv[2:]}), flush=True)
+assert sys.argv[2] == "--wishes"
+wishes = json.loads(sys.stdin.read())
+print(json.dumps({"event": "report", "paths": sys.argv[3:], "hostname": wishes["hostname"]}), flush=True)
 """
 
 
@@ -352,7 +354,8 @@ class Prepare:
         self.runner = JobRunner(self.store, [JobKind("prepare", PrepareSpec, jobs.prepare)])
         self.runner.start()
         disks = [{"disk": "sda", "volume": "d-v1"}]
-        self.runner.submit("web/1/prepare", {"kind": "prepare", "migration": "web", "generation": 1, "disks": disks})
+        spec = {"kind": "prepare", "migration": "web", "generation": 1, "disks": disks, "wishes": {"hostname": "web-2"}}
+        self.runner.submit("web/1/prepare", spec)
 
     def wait(self, *states: JobState, step: str = "") -> JobStatus:
         deadline = time.monotonic() + 20
@@ -385,7 +388,7 @@ def test_prepare_hands_on_what_the_guest_part_says(
     assert job.state is state and job.step == "inspecting"
     assert (job.error.code if job.error else None) == code
     if state is JobState.SUCCEEDED:
-        assert job.result == {"paths": [str(gateway.volume)]}
+        assert job.result == {"paths": [str(gateway.volume)], "hostname": "web-2"}
     if mode == "die":
         assert job.error is not None and "something broke" in job.error.message
 

@@ -48,6 +48,7 @@ _COMMANDS = {
     ),
     "map": _Command("write the block map of a disk, and print its root", "wavelift.cli.map"),
     "verify": _Command("compare two disks or block maps, and name what differs", "wavelift.cli.verify"),
+    "prepare": _Command("make the system on disks boot on virtio; show first, take back", "wavelift.cli.prepare"),
     "offline": _Command("disks that travel: list, verify, export, import, format", "wavelift.cli.offline"),
     "validate": _Command(
         "check manifests; say what is wrong, where, and what is right",

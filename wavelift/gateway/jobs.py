@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from wavelift.blocks.blockmap import generation_root
 from wavelift.blocks.readback import ReadBack
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.volumes import Volumes
+from wavelift.manifest.wishes import Wishes
 from wavelift.service.errors import WaveliftError
 from wavelift.service.job_context import JobContext
 from wavelift.service.limits import unlimited
@@ -56,6 +58,7 @@ class PrepareSpec(BaseModel):
     migration: Name
     generation: int = Field(ge=1)
     disks: list[PrepareDisk] = Field(min_length=1, max_length=64)
+    wishes: Wishes = Wishes()
 
 
 class PreparationFailed(WaveliftError):
@@ -119,8 +122,8 @@ class _Guest:
     def __init__(self, command: list[str], paths: list[Path], context: JobContext[PrepareSpec]) -> None:
         self._context = context
         self._child = subprocess.Popen(
-            [*command, *map(str, paths)],
-            stdin=subprocess.DEVNULL,
+            [*command, "--wishes", *map(str, paths)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,6 +131,10 @@ class _Guest:
         )
         # It starts a machine, whose memory is more than a service needs.
         unlimited(self._child.pid)
+        assert self._child.stdin is not None
+        # One that ended already says why on its other pipes.
+        with suppress(BrokenPipeError), self._child.stdin as pipe:
+            pipe.write(context.spec.wishes.model_dump_json())
         self._last_words: list[str] = []
         self._threads = [
             threading.Thread(target=self._collect, daemon=True),

@@ -154,8 +154,9 @@ def _size(content: Content) -> int:
 
 
 @contextmanager
-def launched(disks: Sequence[Path]) -> Iterator[Appliance]:
-    """An appliance with `disks`, writable, as /dev/sda, /dev/sdb, ...; its end is checked too."""
+def launched(disks: Sequence[Path], *, writable: bool = True) -> Iterator[Appliance]:
+    """An appliance with `disks` as /dev/sda, /dev/sdb, ...; its end is checked too. Where they are not writable, what
+    is written to them (a file system's journal is replayed) is forgotten."""
     binding = load_binding()
     handle: Any = binding.GuestFS(python_return_dict=True)
     try:
@@ -165,7 +166,8 @@ def launched(disks: Sequence[Path]) -> Iterator[Appliance]:
         handle.set_autosync(True)
         for disk in disks:
             # The format is never guessed from the content: that belongs to the guest.
-            handle.add_drive_opts(str(disk.resolve()), format="raw", cachemode="writeback")
+            path = str(disk.resolve())
+            handle.add_drive_opts(path, format="raw", readonly=not writable, cachemode="writeback")
         handle.launch()
         yield Appliance(handle)
         handle.shutdown()

@@ -14,7 +14,7 @@ from wavelift.guest.facts import Guest
 from wavelift.guest.files import FileEdit, GuestFiles, Link
 from wavelift.guest.initramfs import virtio
 from wavelift.guest.journal import journalled
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 
 class Concern(Protocol):

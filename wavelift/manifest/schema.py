@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from wavelift.blocks.bandwidth import AnyBandwidth, Bandwidth
 from wavelift.manifest.route import Route
+from wavelift.manifest.wishes import Wishes
 
 SLUG = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
@@ -150,6 +151,7 @@ class Migration(_Strict):
     checks: Annotated[list[Check], Field(min_length=1)]
     bandwidth: AnyBandwidth | None = Field(default=None, description=_BANDWIDTH)
     boot_timeout: Seconds = 900.0
+    guest: Wishes = Field(default=Wishes(), description="what the machine is like on the target; default: as it was")
     keep: list[Keep] = [Keep.INSTANCE]
 
 
