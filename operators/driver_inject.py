@@ -6,6 +6,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
+from operators.image import FIRMWARE
 from operators.places import SLOTS
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepOperator
@@ -53,12 +54,14 @@ class DriverInjectOperator(StepOperator):
             )
         if status.state is not JobState.SUCCEEDED:
             return self.wait_for_gateway(run, key)
+        report = dict(status.result or {})
+        backend.mark(clones[run.disks[0].id], FIRMWARE, report["firmware"])
         for clone in seen.values():
             backend.detach(clone.id)
         return {
             "generation": generation,
             "clones": {disk: clone.id for disk, clone in clones.items()},
-            "report": dict(status.result or {}),
+            "report": report,
         }
 
 

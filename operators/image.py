@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from operators.run import MigrationRun
 from operators.step import Event, Outcome, StepFailed, StepOperator
-from storage_backends.base import BootableBackend, ImageStrategy, Kind, Resource, Role
+from storage_backends.base import BootableBackend, Firmware, ImageStrategy, Kind, Resource, Role
 from storage_backends.errors import NotFound
 from wavelift.manifest.schema import Keep
 from wavelift.service.jobs import JobState
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Tag of a donor: the clone whose content its system disk holds.
 HOLDS = "holds"
+# Tag of the boot disk's clone: what starts the system on it.
+FIRMWARE = "firmware"
 
 
 class ImageOperator(StepOperator):
@@ -54,6 +56,11 @@ class ImageOperator(StepOperator):
     def _on_donor(self, run: MigrationRun, backend: BootableBackend, generation: int, event: Event) -> Outcome:
         labels = run.labels(Role.TARGET, generation=generation)
         boot = run.disks[0]
+        if _firmware(run, backend, generation) is Firmware.UEFI:
+            raise StepFailed(
+                f"{run.key} boots by UEFI, and what this account may write over is an instance that boots by BIOS.",
+                "Ask Alibaba Cloud to let this account make images of data disks' snapshots, and clear this task.",
+            )
         size = run.snapshots(backend, Role.REPLICA, generation)[boot.id].size_gib
         donor = backend.create_donor(labels, run.instance_spec("", size))
         disk = backend.donor_disk(donor, labels)
@@ -139,8 +146,15 @@ class ImageOperator(StepOperator):
         ordered = list(snapshots.values())
         if pending := self.wait_for(run, ordered):
             return pending
-        image = backend.create_image(run.labels(Role.PREPARED, generation=generation), ordered)
+        labels = run.labels(Role.PREPARED, generation=generation)
+        image = backend.create_image(labels, ordered, _firmware(run, backend, generation))
         return self.wait_for(run, [image]) or image
+
+
+def _firmware(run: MigrationRun, backend: BootableBackend, generation: int) -> Firmware:
+    """BIOS once the clone is gone: the image is there then, and is not made anew."""
+    clones = backend.list(run.labels(Role.CLONE, run.disks[0].id, generation), Kind.VOLUME)
+    return Firmware(next((clone.tag(FIRMWARE) for clone in clones), "") or Firmware.BIOS)
 
 
 def _clone(run: MigrationRun, backend: BootableBackend, disk: str, generation: int) -> Resource:

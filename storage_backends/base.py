@@ -117,6 +117,13 @@ class ImageStrategy(StrEnum):
     DONOR = "donor"
 
 
+class Firmware(StrEnum):
+    """What starts a machine's boot loader."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
 @dataclass(frozen=True)
 class GatewayAccess:
     """How to reach the gateway service on an instance: a short-lived control token, and its certificate as hex."""
@@ -220,7 +227,9 @@ class BootableBackend(StorageBackend, Protocol):
     def detach(self, volume_id: str) -> None:
         """Detach and wait until the volume is free."""
 
-    def create_image(self, labels: Labels, snapshots: Sequence[Resource]) -> Resource:
+    def create_image(
+        self, labels: Labels, snapshots: Sequence[Resource], firmware: Firmware = Firmware.BIOS
+    ) -> Resource:
         """An image of several disks; the first snapshot is the system disk."""
 
     def image_strategy(self) -> ImageStrategy | None:

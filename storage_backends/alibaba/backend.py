@@ -20,6 +20,7 @@ from storage_backends.alibaba.settings import AlibabaSettings
 from storage_backends.alibaba.volumes import Volumes
 from storage_backends.base import (
     Capabilities,
+    Firmware,
     GatewayAccess,
     ImageStrategy,
     InstanceSpec,
@@ -78,8 +79,10 @@ class AlibabaBackend:
     def detach(self, volume_id: str) -> None:
         self._volumes.detach(volume_id)
 
-    def create_image(self, labels: Labels, snapshots: Sequence[Resource]) -> Resource:
-        return self._images.create_image(labels, snapshots)
+    def create_image(
+        self, labels: Labels, snapshots: Sequence[Resource], firmware: Firmware = Firmware.BIOS
+    ) -> Resource:
+        return self._images.create_image(labels, snapshots, firmware)
 
     def run_instance(self, labels: Labels, spec: InstanceSpec) -> Resource:
         return self._images.run_instance(labels, spec)

@@ -13,7 +13,7 @@ from PIL import Image
 from storage_backends.alibaba.ecs import EcsApi
 from storage_backends.alibaba.inventory import Inventory, tagged
 from storage_backends.alibaba.settings import AlibabaSettings
-from storage_backends.base import InstanceSpec, Kind, Labels, Resource
+from storage_backends.base import Firmware, InstanceSpec, Kind, Labels, Resource
 from storage_backends.errors import Conflict
 
 _PUBLIC_BANDWIDTH_MBIT = 5
@@ -26,7 +26,7 @@ class Images:
         self._api = api
         self._inventory = inventory
 
-    def create_image(self, labels: Labels, snapshots: Sequence[Resource]) -> Resource:
+    def create_image(self, labels: Labels, snapshots: Sequence[Resource], firmware: Firmware) -> Resource:
         mapping = [
             models.CreateImageRequestDiskDeviceMapping(
                 device=f"/dev/xvd{chr(ord('a') + index)}",
@@ -42,7 +42,7 @@ class Images:
                 region_id=self._settings.region,
                 image_name=name,
                 architecture="x86_64",
-                boot_mode="BIOS",
+                boot_mode=firmware.upper(),
                 platform="Others Linux",
                 disk_device_mapping=mapping,
                 client_token=token,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from storage_backends.alibaba.backend import AlibabaBackend
-from storage_backends.base import ImageStrategy, InstanceSpec, Kind, Labels, Resource, Role, State
+from storage_backends.base import Firmware, ImageStrategy, InstanceSpec, Kind, Labels, Resource, Role, State
 from storage_backends.errors import InvalidRequest, NotFound
 from tests.localcloud.conftest import KEY, SECRET, Ecs
 from tests.storage_backends.conftest import HOST, SMALL, World, gone, ready
@@ -129,3 +129,14 @@ def test_a_donors_disk_goes_to_another_instance_and_comes_home(strict: World, im
 def test_a_donor_without_an_image_is_no_donor(strict: World) -> None:
     with pytest.raises(NotFound, match="Name an image as donor_image"):
         strict.backend().create_donor(labels(Role.TARGET), SPEC)
+
+
+@pytest.mark.parametrize("firmware", list(Firmware))
+def test_an_image_boots_as_what_is_on_it_does(strict: World, firmware: Firmware) -> None:
+    backend = strict.backend()
+    host = ready(backend, backend.run_instance(labels(Role.TARGET), replace(HOST, system_gib=1)))
+    (system,) = backend.disks_of(host.id)
+    snapshot = ready(backend, backend.snapshot(system.id, labels(Role.PREPARED, "system")))
+    made = ready(backend, backend.create_image(labels(Role.PREPARED), [snapshot], firmware))
+    (image,) = strict.ecs.call("describe_images", image_id=made.id)["Images"]["Image"]
+    assert image["BootMode"] == firmware.name
