@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: demo up down test test-slow test-routes lint setup clean agent-bundle api
+.PHONY: demo up down test test-slow test-routes test-os-matrix lint setup clean agent-bundle api
 
 demo: $(READY)            ## run the main job: migrate the demo machine onto the local cloud and boot it
 	$(PYTHON) -m demo run $(if $(ROUTE),--route "$(ROUTE)")
@@ -21,6 +21,10 @@ test-slow: $(READY)       ## what takes minutes more: machines that fail to boot
 
 test-routes: $(READY)     ## the demo's machine by every route, with the same root at the end of each; and on a donor
 	$(PYTHON) -m pytest -m routes
+
+test-os-matrix: $(READY)  ## every system, layout and boot loader that is prepared: built, moved and booted; writes docs/os-matrix.md
+	$(PYTHON) -m pytest -m matrix -n 2 --no-loadscope-reorder tests/guest/matrix
+	$(PYTHON) -m tests.guest.matrix.table > docs/os-matrix.md
 
 lint: $(READY)
 	.venv/bin/ruff check .
