@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from wavelift.manifest.wishes import Wishes
 
 _TERMINATED = 128 + signal.SIGTERM
 _REFUSED = 1
+# Far more than any preparation takes: a kernel that stumbles over a guest's file system must not be waited for.
+_LONGEST_SECONDS = 3600.0
 
 
 def emit(event: str, **fields: Any) -> None:
@@ -57,9 +60,10 @@ def _run(order: Order, what: str) -> int:
     # ends with an error when its QEMU does.
     worker = threading.Thread(target=lambda: outcome.append(_work(order, what, stop)))
     worker.start()
+    deadline = time.monotonic() + _LONGEST_SECONDS
     while worker.is_alive():
         worker.join(0.2)
-        if stop.is_set():
+        if stop.is_set() or time.monotonic() > deadline:
             kill_children()
     if not outcome:
         emit("error", code="internal", message="the preparation broke off", remedy="see its log and report it")

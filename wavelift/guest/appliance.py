@@ -1,12 +1,13 @@
 """libguestfs: the appliance in which a guest's file systems are opened, never in this machine's own kernel."""
 
+import errno
 import importlib.util
 import os
 import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -14,12 +15,14 @@ from typing import Any
 
 import psutil
 
-from wavelift.guest.errors import ApplianceFailed, NoSpace
+from wavelift.guest.errors import ApplianceFailed, DamagedFileSystem, NoSpace, UnsupportedGuest
 from wavelift.guest.files import Content, FileEdit, Link
 
 _DEBIAN = Path("/usr/lib/python3/dist-packages")
 _TEMPORARY = ".wavelift-new"
 _MARGIN = 1024 * 1024
+# An initramfs with all drivers and firmware is smaller.
+_LARGEST = 1 << 30
 _REMEDY = "see the gateway's log; libguestfs-test-tool shows whether appliances start on that machine at all"
 
 
@@ -51,7 +54,13 @@ class Appliance:
 
     def mount(self, device: str, point: str, *, writable: bool) -> None:
         mount = self.handle.mount if writable else self.handle.mount_ro
-        mount(device, point)
+        try:
+            mount(device, point)
+        except RuntimeError as error:
+            raise DamagedFileSystem(
+                f"the file system of {point} ({device}) cannot be mounted: {_reason(error)}",
+                "check it on the source (fsck, xfs_repair, btrfs check) and replicate again",
+            ) from error
         self._mounted.append(point)
 
     def umount_all(self) -> None:
@@ -60,7 +69,7 @@ class Appliance:
         self._read.clear()
 
     def is_file(self, path: str) -> bool:
-        return bool(self.handle.is_file(path, followsymlinks=True))
+        return self._leads_to(self.handle.is_file, path)
 
     def read(self, path: str) -> bytes | None:
         if path not in self._read:
@@ -70,16 +79,30 @@ class Appliance:
     def _download(self, path: str) -> bytes | None:
         if not self.is_file(path):
             return None
+        if (size := int(self.handle.filesize(path))) > _LARGEST:
+            raise UnsupportedGuest(
+                f"{path} has {size} bytes, which no file of a boot loader, a kernel or a configuration has",
+                "look at that file on the source, and move it away",
+            )
         with tempfile.TemporaryDirectory(prefix="wavelift-guest-") as scratch:
             target = Path(scratch) / "content"
             self.handle.download(path, str(target))
             return target.read_bytes()
 
     def names(self, folder: str) -> list[str]:
-        return sorted(self.handle.ls(folder)) if self.handle.is_dir(folder, followsymlinks=True) else []
+        return sorted(self.handle.ls(folder)) if self._leads_to(self.handle.is_dir, folder) else []
 
     def link(self, path: str) -> str | None:
         return str(self.handle.readlink(path)) if self.handle.is_symlink(path) else None
+
+    def _leads_to(self, kind: Callable[..., bool], path: str) -> bool:
+        """Links without end lead nowhere."""
+        try:
+            return bool(kind(path, followsymlinks=True))
+        except RuntimeError as error:
+            if os.strerror(errno.ELOOP) in str(error):
+                return False
+            raise
 
     def check_space(self, edits: Sequence[FileEdit]) -> None:
         """Each file system must take what grows in it, and the largest new file beside the old one."""
@@ -147,6 +170,11 @@ class Appliance:
         while not self.handle.exists(str(folder)):
             folder = folder.parent
         return str(PurePosixPath(self.handle.realpath(str(folder))) / PurePosixPath(path).relative_to(folder))
+
+
+def _reason(error: RuntimeError) -> str:
+    """What mount(8) said, without libguestfs' names for it."""
+    return str(error).rpartition(": ")[2].strip().rstrip(".")
 
 
 def _size(content: Content) -> int:

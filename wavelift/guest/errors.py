@@ -33,6 +33,12 @@ class MissingDriver(GuestError):
     code = "missing_driver"
 
 
+class DamagedFileSystem(GuestError):
+    """A file system of the guest cannot be mounted."""
+
+    code = "damaged_file_system"
+
+
 class NoSpace(GuestError):
     """What has to be written does not fit into the guest's file system."""
 
