@@ -1,0 +1,1 @@
+"""Partition tables made by other tools, and disks that grow."""
