@@ -1,0 +1,1 @@
+"""Leftovers of the former platform in small trees."""
