@@ -6,6 +6,7 @@ set -eu
 # qemu-system-x86         the local cloud's machines; qemu-utils: disk images
 # python3-guestfs         preparing guests; linux-image-amd64 and libguestfs' appliance parts come with it
 # libguestfs-xfs          growing XFS in the appliance, and making it in tests
+# python3-hivex           registry hives of Windows guests
 # mmdebstrap fakeroot uidmap e2fsprogs grub-pc-bin   building the demo source machine (uidmap: without root)
 # ovmf                    firmware of UEFI machines; xfsprogs: a volume with reflinks for the local cloud
 # qemu-guest-agent mtools  the small guest of the local cloud's own tests
@@ -13,7 +14,7 @@ set -eu
 # lvm2                    snapshots of logical volumes as sources
 # exfat-fuse exfatprogs dosfstools   disks that travel, as others format them
 # kmod                    depmod for the guest's module tables
-packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs libguestfs-tools libguestfs-xfs linux-image-amd64
+packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs python3-hivex libguestfs-tools libguestfs-xfs linux-image-amd64
           mmdebstrap fakeroot uidmap e2fsprogs grub-pc-bin grub-common kmod cpio lvm2 python3-libnbd nbdkit
           exfat-fuse exfatprogs dosfstools ovmf xfsprogs qemu-guest-agent mtools zstd busybox-static debian-archive-keyring"
 

@@ -1,0 +1,1 @@
+"""Windows guests: trees and registry hives made for the tests."""
