@@ -13,10 +13,14 @@ set -eu
 # python3-libnbd          sources over NBD, live QEMU guests among them; nbdkit: a second server for its tests
 # lvm2                    snapshots of logical volumes as sources
 # exfat-fuse exfatprogs dosfstools   disks that travel, as others format them
+# lz4 fdisk   an initramfs and partition tables as others make them, in tests
+# grub-efi-amd64-bin extlinux btrfs-progs   machines of the OS matrix
 # kmod                    depmod for the guest's module tables
-packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs python3-hivex libguestfs-tools libguestfs-xfs linux-image-amd64
+packages="python3-venv qemu-system-x86 qemu-utils python3-guestfs python3-hivex libguestfs-tools libguestfs-xfs
+          linux-image-amd64
           mmdebstrap fakeroot uidmap e2fsprogs grub-pc-bin grub-common kmod cpio lvm2 python3-libnbd nbdkit
-          exfat-fuse exfatprogs dosfstools ovmf xfsprogs qemu-guest-agent mtools zstd busybox-static debian-archive-keyring"
+          exfat-fuse exfatprogs dosfstools ovmf xfsprogs qemu-guest-agent mtools zstd lz4 fdisk grub-efi-amd64-bin extlinux
+          btrfs-progs busybox-static debian-archive-keyring"
 
 missing=""
 for package in $packages; do

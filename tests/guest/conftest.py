@@ -12,7 +12,8 @@ import pytest
 from demo.machine import MachineFiles, build
 from wavelift.guest.files import DirectoryFiles, FileEdit, Link
 from wavelift.guest.initramfs import cpio
-from wavelift.guest.initramfs.drivers import REQUIRED, parse_tables
+from wavelift.guest.initramfs.drivers import parse_tables
+from wavelift.guest.initramfs.image import needed_modules
 
 REPOSITORY = Path(__file__).parents[2]
 MODULES = Path("/lib/modules")
@@ -65,7 +66,7 @@ def guest_tree(tmp_path: Path) -> Path:
     for name in ("modules.dep", "modules.builtin"):
         shutil.copy(MODULES / version / name, target / name)
     tables = parse_tables(version, *((target / name).read_text() for name in ("modules.dep", "modules.builtin")))
-    for path in tables.resolve([*REQUIRED, "virtio_scsi"]):
+    for path in needed_modules(tables):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(MODULES / version / path, target / path)
     for name, content in (

@@ -1,12 +1,12 @@
-"""fstab and GRUB by UUID: only what must change changes, once."""
+"""fstab by UUID: only what must change changes, once."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.guest.conftest import DEFAULTS, FSTAB, MENU
+from tests.guest.conftest import FSTAB
 from wavelift.guest.boot.fstab import mount_points, rewrite_fstab
-from wavelift.guest.boot.grub import kernel_arguments, rewrite_defaults, rewrite_menu
+from wavelift.guest.boot.grub import rewrite_defaults
 from wavelift.guest.facts import Devices
 from wavelift.guest.initramfs.virtio import rewrite_resume
 
@@ -43,29 +43,16 @@ def test_unknown_names_have_no_uuid(name: str) -> None:
 
 def test_what_is_on_no_disk_is_said() -> None:
     result = rewrite_fstab("/dev/sdc1 /backup ext4 defaults 0 2\n", DEVICES)
-    assert result.text == "/dev/sdc1 /backup ext4 defaults 0 2\n"
+    assert result.text == "/dev/sdc1 /backup ext4 defaults,nofail 0 2\n"
     assert "/dev/sdc1" in result.warnings[0]
 
 
-def test_menu() -> None:
-    result = rewrite_menu(MENU, DEVICES)
-    assert f"root=UUID={ROOT} ro resume=UUID={SWAP} quiet" in result.text
-    assert "set root='hd0,msdos1'" in result.text and "# linux /boot/vmlinuz-5 root=/dev/sda1" in result.text
-    assert kernel_arguments(result.text, "root") == [f"UUID={ROOT}"]
-    assert rewrite_menu(result.text, DEVICES) == result
-
-
-def test_menu_warns_of_an_unknown_device() -> None:
-    result = rewrite_menu("\tlinux /vmlinuz root=/dev/sdq1 ro\n", DEVICES)
-    assert "root=/dev/sdq1" in result.text and len(result.warnings) == 1
-
-
-def test_defaults() -> None:
-    result = rewrite_defaults(DEFAULTS, DEVICES)
-    assert f'"quiet resume=UUID={SWAP}"' in result.text
-    assert "GRUB_DISABLE_LINUX_UUID=false   # by the installer\n" in result.text
-    assert rewrite_defaults(result.text, DEVICES) == result
-    assert rewrite_defaults("#GRUB_DISABLE_LINUX_UUID=true\n", DEVICES).text == "#GRUB_DISABLE_LINUX_UUID=true\n"
+def test_what_is_on_no_disk_holds_up_no_boot() -> None:
+    result = rewrite_fstab("/dev/sdq1\t/backup\text4\tdefaults\t0 2\n", DEVICES)
+    assert result.text == "/dev/sdq1\t/backup\text4\tdefaults,nofail\t0 2\n" and "/dev/sdq1" in result.warnings[0]
+    assert rewrite_fstab(result.text, DEVICES).text == result.text
+    for line in ("/dev/sr0 /media udf noauto 0 0\n", "/dev/mapper/x /x ext4 defaults 0 0\n", "UUID=y /y ext4 ro 0 0\n"):
+        assert rewrite_fstab(line, DEVICES).text == line
 
 
 def test_resume() -> None:
@@ -75,8 +62,8 @@ def test_resume() -> None:
 
 @given(st.text(st.characters(exclude_categories=("Cs",))))
 def test_any_text_without_devices_is_untouched(text: str) -> None:
-    for rewrite in (rewrite_fstab, rewrite_menu, rewrite_defaults, rewrite_resume):
-        if "/dev/" not in text and "GRUB_DISABLE" not in text:
+    for rewrite in (rewrite_fstab, rewrite_defaults, rewrite_resume):
+        if "/dev/" not in text and "GRUB_" not in text:
             assert rewrite(text, DEVICES).text == text
 
 

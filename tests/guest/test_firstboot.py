@@ -13,7 +13,7 @@ from wavelift.guest.draft import Draft
 from wavelift.guest.errors import PostconditionFailed
 from wavelift.guest.facts import Devices, FileSystem, Guest, Layout, System
 from wavelift.guest.files import DirectoryFiles, FileEdit
-from wavelift.guest.wishes import Script, Wishes
+from wavelift.manifest.wishes import Script, Wishes
 
 ROOT = FileSystem("/dev/sda1", "ext4", "11111111-aaaa", (0, 1))
 GUEST = Guest(System("debian", (), "12", "Debian"), (), Layout(ROOT, {"/": ROOT}, Devices({})))

@@ -1,11 +1,9 @@
 """libguestfs: the appliance in which a guest's file systems are opened, never in this machine's own kernel."""
 
 import errno
-import importlib.util
 import os
 import signal
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from wavelift.guest.bindings import load
 from wavelift.guest.errors import ApplianceFailed, DamagedFileSystem, NoSpace, UnsupportedGuest
 from wavelift.guest.files import Content, FileEdit, Link
 
@@ -27,20 +26,8 @@ _REMEDY = "see the gateway's log; libguestfs-test-tool shows whether appliances 
 
 
 def load_binding() -> ModuleType:
-    """Debian's binding is outside every virtual environment; just its two modules are taken, not its folder."""
-    if importlib.util.find_spec("guestfs") is not None:
-        return importlib.import_module("guestfs")
-    extension = next(_DEBIAN.glob("libguestfsmod*.so"), None)
-    if extension is None:
-        raise ApplianceFailed("the guestfs binding is not installed", "install libguestfs-tools and python3-guestfs")
-    for name, path in (("libguestfsmod", extension), ("guestfs", _DEBIAN / "guestfs.py")):
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ApplianceFailed(f"{path} cannot be loaded", "install python3-guestfs for this Python")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules["guestfs"]
+    files = {"libguestfsmod": "libguestfsmod*.so", "guestfs": "guestfs.py"}
+    return load(files, "libguestfs-tools and python3-guestfs")
 
 
 class Appliance:

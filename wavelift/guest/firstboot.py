@@ -14,7 +14,7 @@ from wavelift.guest.errors import PostconditionFailed
 from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Guest
 from wavelift.guest.files import GuestFiles
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 FOLDER = "/usr/local/lib/wavelift"
 RUNNER = f"{FOLDER}/firstboot"

@@ -3,10 +3,14 @@ nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from wavelift.guest.boot import fstab, grub
+from wavelift.guest import firstboot
+from wavelift.guest.boot import efi, fstab, loaders
+from wavelift.guest.cleanup import agents, devices
+from wavelift.guest.cleanup.selinux import AUTORELABEL, new_labels
 from wavelift.guest.draft import Draft
 from wavelift.guest.errors import PostconditionFailed, UnsupportedGuest
 from wavelift.guest.evidence import REMEDY, Check
@@ -14,6 +18,7 @@ from wavelift.guest.facts import Guest
 from wavelift.guest.files import FileEdit, GuestFiles, Link
 from wavelift.guest.initramfs import virtio
 from wavelift.guest.journal import journalled
+from wavelift.guest.network import cards
 from wavelift.manifest.wishes import Wishes
 
 
@@ -27,16 +32,17 @@ class Concern(Protocol):
         """Show from the files that it is so. Raises `PostconditionFailed`."""
 
 
-# In the order in which it is safe to write: drivers first, names after.
-CONCERNS: tuple[Concern, ...] = (virtio, fstab, grub)
+# Names of cards come before the drivers, which take them into the initramfs.
+CONCERNS: tuple[Concern, ...] = (cards, virtio, fstab, loaders, efi, devices, agents, firstboot)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The edits in the order in which they are made, the journal of them first."""
+    """The edits in the order in which they are made, the journal of them first; and SELinux's labels of new files."""
 
     edits: tuple[FileEdit, ...]
     warnings: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_plan(guest: Guest, wishes: Wishes, files: GuestFiles) -> Plan:
@@ -49,7 +55,15 @@ def make_plan(guest: Guest, wishes: Wishes, files: GuestFiles) -> Plan:
     draft = Draft(files)
     for concern in CONCERNS:
         concern.plan(guest, wishes, draft)
-    return Plan(tuple(journalled(draft.edits(), files)), (*guest.warnings, *draft.warnings))
+    edits = journalled(draft.edits(), files)
+    labels = new_labels(edits, files) or {}
+    if None in labels.values():
+        draft.write(AUTORELABEL, b"", "labels that could not be told: SELinux relabels at the next boot")
+        draft.warn("SELinux: some labels could not be told; the first boot relabels the guest and restarts it")
+        edits = journalled(draft.edits(), files)
+        labels = new_labels(edits, files) or {}
+    known = {path: label for path, label in labels.items() if label is not None}
+    return Plan(tuple(edits), (*guest.warnings, *draft.warnings), known)
 
 
 def check_written(plan: Plan, files: GuestFiles) -> list[Check]:

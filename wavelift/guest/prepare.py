@@ -1,11 +1,12 @@
 """Preparing a guest to boot on virtio: inspect, plan, write, and show from the disk that it is so."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavelift.guest.appliance import Appliance, launched
+from wavelift.guest.cleanup.selinux import new_labels
 from wavelift.guest.evidence import Check
 from wavelift.guest.facts import Guest, Layout, describe
 from wavelift.guest.files import FileEdit
@@ -13,6 +14,7 @@ from wavelift.guest.inspect import find_system, mount
 from wavelift.guest.journal import undone
 from wavelift.guest.plan import Plan, check_prepared, check_written, make_plan
 from wavelift.guest.report import Change, Report, changes
+from wavelift.guest.volumes import gpt, grow
 from wavelift.manifest.wishes import Wishes
 
 Progress = Callable[[str, float], None]
@@ -32,6 +34,7 @@ def plan(order: Order, progress: Progress) -> Report:
     """What `prepare` would change. Nothing is written."""
     started = time.monotonic()
     progress("start the appliance", 0.0)
+    repairs = [gpt.needed_repair(disk) for disk in order.disks]
     with launched(order.disks, writable=False) as appliance:
         progress("inspect the guest", 0.5)
         layout = find_system(appliance, order.keys)
@@ -40,28 +43,32 @@ def plan(order: Order, progress: Progress) -> Report:
         appliance.check_space(found.edits)
         progress("stop the appliance", 0.95)
     progress("done", 1.0)
-    return _report(guest, found, [], started)
+    needed = [f"partition table: {reason}" for each in repairs if each for reason in each.reasons]
+    return _report(guest, found, [], started, needed)
 
 
 def prepare(order: Order, progress: Progress) -> Report:
     """A second run changes nothing."""
     started = time.monotonic()
     progress("start the appliance", 0.0)
+    repaired = [done for disk in order.disks if (done := gpt.repair(disk))]
     with launched(order.disks) as appliance:
         progress("inspect the guest", 0.5)
         layout = find_system(appliance, order.keys)
         mount(appliance, layout, writable=False)
         guest, found = _plan(appliance, layout, order.wishes)
-        progress("write the changes", 0.7)
         appliance.umount_all()
+        grown = _grown(appliance, layout, progress) if order.wishes.grow else ([], [])
+        progress("write the changes", 0.7)
         if found.edits:
             mount(appliance, layout, writable=True)
-            _apply(appliance, found.edits)
+            _apply(appliance, found.edits, found.labels)
         progress("check what was written", 0.85)
         evidence = _check(appliance, layout, order.wishes, found)
         progress("stop the appliance", 0.95)
     progress("done", 1.0)
-    return _report(guest, found, evidence, started)
+    shown = [*(Check("partition table", reason) for each in repaired for reason in each.reasons), *grown[0], *evidence]
+    return _report(guest, found, shown, started, grown[1])
 
 
 def undo(order: Order, progress: Progress) -> list[Change]:
@@ -73,20 +80,29 @@ def undo(order: Order, progress: Progress) -> list[Change]:
         mount(appliance, layout, writable=True)
         edits = undone(appliance)
         progress("take the changes back", 0.7)
-        _apply(appliance, edits)
+        _apply(appliance, edits, new_labels(edits, appliance) or {})
         progress("stop the appliance", 0.95)
     progress("done", 1.0)
     return changes(edits)
 
 
-def _report(guest: Guest, found: Plan, evidence: list[Check], started: float) -> Report:
+def _grown(appliance: Appliance, layout: Layout, progress: Progress) -> tuple[list[Check], list[str]]:
+    """What grew, or why nothing did."""
+    progress("grow the last partition", 0.6)
+    grown = grow.grow(appliance, layout)
+    return ([], [f"not grown: {grown}"]) if isinstance(grown, str) else ([grown], [])
+
+
+def _report(
+    guest: Guest, found: Plan, evidence: Sequence[Check], started: float, warnings: Sequence[str] = ()
+) -> Report:
     return Report(
         os=guest.system.name,
         firmware=guest.layout.firmware,
         kernels=[kernel.version for kernel in guest.kernels],
         changes=changes(found.edits),
-        checks=evidence,
-        warnings=list(found.warnings),
+        checks=list(evidence),
+        warnings=[*found.warnings, *warnings],
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -96,10 +112,13 @@ def _plan(appliance: Appliance, layout: Layout, wishes: Wishes) -> tuple[Guest, 
     return guest, make_plan(guest, wishes, appliance)
 
 
-def _apply(appliance: Appliance, edits: Sequence[FileEdit]) -> None:
+def _apply(appliance: Appliance, edits: Sequence[FileEdit], labels: Mapping[str, str | None]) -> None:
     appliance.check_space(edits)
     for edit in edits:
         appliance.apply(edit)
+    for path, label in labels.items():
+        if label is not None:
+            appliance.handle.lsetxattr("security.selinux", label, len(label), path)
     appliance.handle.sync()
     appliance.umount_all()
 

@@ -11,7 +11,7 @@ from wavelift.guest.errors import PostconditionFailed
 from wavelift.guest.facts import Devices, FileSystem, Guest, Layout, System
 from wavelift.guest.files import DirectoryFiles
 from wavelift.guest.plan import Concern
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 ROOT = FileSystem("/dev/sda1", "ext4", "11111111-aaaa", (0, 1))
 GUEST = Guest(System("debian", (), "12", "Debian"), (), Layout(ROOT, {"/": ROOT}, Devices({})))

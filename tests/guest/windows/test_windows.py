@@ -28,7 +28,7 @@ from wavelift.guest.journal import journalled, undone
 from wavelift.guest.windows.concerns import CONCERNS
 from wavelift.guest.windows.hive import Hive, Kind, Value, binary, dword, expand_sz, multi_sz, sz
 from wavelift.guest.windows.inspection import WindowsGuest, describe
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 SYSTEM = "Windows/System32/config/SYSTEM"
 SOFTWARE = "Windows/System32/config/SOFTWARE"

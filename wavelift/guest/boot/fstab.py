@@ -10,7 +10,7 @@ from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Devices, Guest
 from wavelift.guest.files import GuestFiles
 from wavelift.guest.rewritten import Rewritten
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 FSTAB = "/etc/fstab"
 _LINE = re.compile(r"^(?P<lead>\s*)(?P<device>[^\s#]\S*)(?P<gap>\s+)(?P<point>\S+)(?P<rest>.*)$", re.S)
@@ -71,10 +71,11 @@ def rewrite_fstab(text: str, devices: Devices) -> Rewritten:
             continue
         uuid = devices.uuid(match["device"])
         if uuid is None:
-            if devices.locate(match["device"]) and not _REMOVABLE.match(match["device"]):
+            if Devices.changes(match["device"]) and not _REMOVABLE.match(match["device"]):
                 warnings.append(
-                    f"fstab: {match['device']} ({match['point']}) is on none of the given disks and stays as it is"
+                    f"fstab: {match['device']} ({match['point']}) is on none of the given disks; nothing waits for it"
                 )
+                line = _optional(line)
             lines.append(line)
             continue
         new = f"UUID={uuid}"
@@ -83,3 +84,11 @@ def rewrite_fstab(text: str, devices: Devices) -> Rewritten:
             gap = " " * max(1, len(gap) + len(match["device"]) - len(new))
         lines.append(f"{match['lead']}{new}{gap}{match['point']}{match['rest']}")
     return Rewritten("".join(lines), tuple(warnings))
+
+
+def _optional(line: str) -> str:
+    """With the option nofail: what is not there holds up no boot."""
+    fields = re.match(r"^(\s*\S+\s+\S+\s+\S+\s+)(\S+)(.*)$", line, re.S)
+    if fields is None or {"nofail", "noauto"} & set(fields[2].split(",")):
+        return line
+    return f"{fields[1]}{fields[2]},nofail{fields[3]}"

@@ -1,94 +1,111 @@
-"""GRUB 2: root= and resume= by UUID in its menu, and in what the next menu is made of."""
+"""GRUB 2, for BIOS and UEFI: root= and resume= by UUID and consoles, in its menus and in what the next one is made of.
+
+Menus are grub.cfg, of which an ESP may have one too, entries of the Boot Loader Specification (Red Hat's 8 and later)
+and the variable kernelopts that these may refer to, in a block of 1024 bytes (grubenv).
+"""
 
 from __future__ import annotations
 
 import re
 
+from wavelift.guest.boot import arguments
 from wavelift.guest.draft import Draft
-from wavelift.guest.errors import PostconditionFailed, UnsupportedGuest
-from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Devices, Guest
 from wavelift.guest.files import GuestFiles
 from wavelift.guest.rewritten import Rewritten
-from wavelift.guest.wishes import Wishes
 
-MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+NAME = "GRUB 2"
 DEFAULTS = "/etc/default/grub"
-_ARGUMENT = re.compile(r"(?<![\w.])(?P<key>root|resume)=(?P<device>/dev/[\w/]+)")
-_KERNEL_LINE = re.compile(r"^\s*linux(16|efi)?\s")
+ENTRIES = "/boot/loader/entries"
+_FOLDERS = ("/boot/grub", "/boot/grub2")
+_ESP = "/boot/efi/EFI"
+# Where the kernel's own hooks take arguments from.
+_CMDLINES = ("/etc/kernel/cmdline",)
+_LINUX = re.compile(r"^\s*linux(16|efi)?\s")
+_KERNELOPTS = re.compile(r"^\s*set\s+kernelopts=")
+_OPTIONS = re.compile(r"^\s*options\s")
 _CMDLINE = re.compile(r"^\s*GRUB_CMDLINE_LINUX(_DEFAULT|_RECOVERY)?=")
+_PLAIN_CMDLINE = re.compile(r"^\s*GRUB_CMDLINE_LINUX=(?P<quote>[\"']?)(?P<value>.*?)(?P=quote)\s*$")
 _DISABLE_UUID = re.compile(r"^(?P<key>\s*GRUB_DISABLE_LINUX_UUID=)(?P<quote>[\"']?)true(?P=quote)(?P<rest>\s*(#.*)?)$")
+_BLOCK = 1024
 
 
-def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:
-    menu = _menu(draft)
-    for path, rewrite, reason in (
-        (menu, rewrite_menu, "root= and resume= by UUID"),
-        (DEFAULTS, rewrite_defaults, "the next update-grub writes UUIDs"),
-    ):
-        text = draft.text(path)
-        if text is None:
-            continue
-        rewritten = rewrite(text, guest.devices)
-        draft.write(path, rewritten.text, reason)
-        for warning in rewritten.warnings:
-            draft.warn(warning)
+def menus(files: GuestFiles) -> list[str]:
+    """All of them, and entries beside them."""
+    on_esp = [f"{_ESP}/{name}" for name in files.names(_ESP)]
+    found = [f"{folder}/grub.cfg" for folder in (*_FOLDERS, *on_esp) if files.read(f"{folder}/grub.cfg") is not None]
+    if not found:
+        return []
+    return [*found, *(f"{ENTRIES}/{name}" for name in files.names(ENTRIES) if name.endswith(".conf"))]
 
 
-def check(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
-    menu = _menu(files)
-    roots = kernel_arguments((files.read(menu) or b"").decode("utf-8", "surrogateescape"), "root")
-    wrong = [value for value in roots if value != f"UUID={guest.root.uuid}" and not value.startswith("$")]
-    if not roots or wrong:
-        raise PostconditionFailed(f"{menu}: root= is {', '.join(wrong) or 'missing'}", REMEDY)
-    return [Check("root by UUID", f"{len(roots)} entries of {menu}: root=UUID={guest.root.uuid}")]
-
-
-def _menu(files: GuestFiles) -> str:
-    menu = next((path for path in MENUS if files.read(path) is not None), None)
-    if menu is None:
-        raise UnsupportedGuest(
-            "no GRUB 2 menu in /boot/grub or /boot/grub2",
-            "only GRUB 2 is handled so far; install it on the source and replicate again",
+def plan(guest: Guest, draft: Draft) -> None:
+    for path in menus(draft):
+        which = _OPTIONS if path.startswith(f"{ENTRIES}/") else re.compile(f"{_LINUX.pattern}|{_KERNELOPTS.pattern}")
+        _write(draft, path, arguments.rewrite_lines(draft.text(path) or "", guest.devices, which, path))
+    for folder in _FOLDERS:
+        _plan_block(guest, draft, f"{folder}/grubenv")
+        if draft.read(f"{folder}/device.map") is not None:
+            draft.remove(f"{folder}/device.map", "it names disks of the source; GRUB's tools find them without")
+    if (defaults := draft.text(DEFAULTS)) is not None:
+        _write(
+            draft, DEFAULTS, rewrite_defaults(defaults, guest.devices), "the next menu is made with UUIDs and consoles"
         )
-    if "i386-pc" not in files.names(menu.rpartition("/")[0]):
-        raise UnsupportedGuest(
-            "the boot loader is not GRUB for BIOS (there is no i386-pc folder): a UEFI system",
-            "UEFI guests are not handled so far; choose another migration route for this host",
-        )
-    return menu
+    for path in _CMDLINES:
+        if (text := draft.text(path)) is not None:
+            _write(draft, path, arguments.rewrite_lines(text, guest.devices, re.compile(r"\s*\S"), path))
 
 
-def rewrite_menu(text: str, devices: Devices) -> Rewritten:
-    """grub.cfg with root= and resume= by UUID on the lines that start a kernel."""
-    return _rewrite_arguments(text, devices, _KERNEL_LINE, "grub.cfg")
+def lines(files: GuestFiles) -> list[str]:
+    """Those with kernel arguments."""
+    found = []
+    for path in menus(files):
+        text = (files.read(path) or b"").decode("utf-8", "surrogateescape")
+        which = _OPTIONS if path.startswith(f"{ENTRIES}/") else _LINUX
+        found += [line for line in text.splitlines() if which.match(line)]
+    blocks = [_variables(files.read(f"{folder}/grubenv") or b"") for folder in _FOLDERS]
+    return [*found, *(block["kernelopts"] for block in blocks if "kernelopts" in block)]
 
 
 def rewrite_defaults(text: str, devices: Devices) -> Rewritten:
-    """/etc/default/grub such that the next update-grub writes UUIDs too."""
-    changed = _rewrite_arguments(text, devices, _CMDLINE, "/etc/default/grub")
-    lines = []
-    for line in changed.text.splitlines(keepends=True):
+    """/etc/default/grub. Only the arguments of all kernels get consoles, and once."""
+    done = []
+    warnings: tuple[str, ...] = ()
+    serial = any(arguments.has_serial(line) for line in text.splitlines() if _CMDLINE.match(line))
+    for line in text.splitlines(keepends=True):
         body = line.rstrip("\n")
-        lines.append(_DISABLE_UUID.sub(r"\g<key>\g<quote>false\g<quote>\g<rest>", body) + line[len(body) :])
-    return Rewritten("".join(lines), changed.warnings)
+        end = line[len(body) :]
+        body = _DISABLE_UUID.sub(r"\g<key>\g<quote>false\g<quote>\g<rest>", body)
+        if _CMDLINE.match(body):
+            changed = arguments.by_uuid(body, devices)
+            body, warnings = changed.text, warnings + changed.warnings
+        if not serial and (plain := _PLAIN_CMDLINE.match(body)):
+            value = f"{plain['value']} {' '.join(arguments.CONSOLES)}".strip()
+            body = f'GRUB_CMDLINE_LINUX="{value}"'
+        done.append(body + end)
+    return Rewritten("".join(done), tuple(f"{DEFAULTS}: {warning}" for warning in dict.fromkeys(warnings)))
 
 
-def kernel_arguments(menu: str, key: str) -> list[str]:
-    """The values of `key` on each line of grub.cfg that starts a kernel."""
-    wanted = re.compile(rf"(?<![\w.]){re.escape(key)}=(\S+)")
-    return [match[1] for line in menu.splitlines() if _KERNEL_LINE.match(line) for match in wanted.finditer(line)]
+def _plan_block(guest: Guest, draft: Draft, path: str) -> None:
+    content = draft.read(path)
+    if content is None or "kernelopts" not in _variables(content):
+        return
+    text = content.decode("utf-8", "surrogateescape")
+    changed = arguments.rewrite_lines(text, guest.devices, re.compile(r"^kernelopts="), path)
+    body = changed.text.rstrip("#").encode("utf-8", "surrogateescape")
+    if len(body) > _BLOCK:
+        draft.warn(f"{path} has no room for consoles and UUIDs and stays as it is")
+        return
+    _write(draft, path, Rewritten((body + b"#" * (_BLOCK - len(body))).decode("utf-8", "surrogateescape")))
 
 
-def _rewrite_arguments(text: str, devices: Devices, which: re.Pattern[str], where: str) -> Rewritten:
-    warnings: list[str] = []
+def _variables(block: bytes) -> dict[str, str]:
+    text = block.decode("utf-8", "surrogateescape")
+    pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+    return {name: value for name, found, value in pairs if found}
 
-    def by_uuid(match: re.Match[str]) -> str:
-        uuid = devices.uuid(match["device"])
-        if uuid is None:
-            warnings.append(f"{where}: {match[0]} is on none of the given disks and stays as it is")
-            return match[0]
-        return f"{match['key']}=UUID={uuid}"
 
-    lines = [_ARGUMENT.sub(by_uuid, line) if which.match(line) else line for line in text.splitlines(keepends=True)]
-    return Rewritten("".join(lines), tuple(dict.fromkeys(warnings)))
+def _write(draft: Draft, path: str, changed: Rewritten, reason: str = "root= and resume= by UUID, consoles") -> None:
+    draft.write(path, changed.text, reason)
+    for warning in changed.warnings:
+        draft.warn(warning)

@@ -22,7 +22,7 @@ from wavelift.guest.errors import PostconditionFailed
 from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Guest
 from wavelift.guest.files import GuestFiles
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 _UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
 _SYSTEMD = ("/lib/systemd", "/usr/lib/systemd")

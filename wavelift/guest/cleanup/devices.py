@@ -15,7 +15,7 @@ from wavelift.guest.errors import PostconditionFailed
 from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Guest
 from wavelift.guest.files import GuestFiles
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 LIST = "/etc/lvm/devices/system.devices"
 KEPT = "/etc/lvm/devices/wavelift-system.devices"

@@ -7,7 +7,7 @@ Documentation/driver-api/early-userspace/buffer-format.rst.
 
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAGICS = (b"070701", b"070702")
 _HEADER = 110
@@ -64,8 +64,19 @@ def read_archive(data: bytes, offset: int = 0) -> tuple[list[Entry], int]:
     while True:
         entry, offset = _read(data, offset)
         if entry.name == _TRAILER:
-            return entries, offset
+            return _linked(entries), offset
         entries.append(entry)
+
+
+def _linked(entries: list[Entry]) -> list[Entry]:
+    """Of several names for one file only the last has its content; here each has."""
+    contents = {entry.inode: entry.content for entry in entries if entry.links > 1 and entry.content}
+    return [
+        replace(entry, content=contents[entry.inode])
+        if entry.inode in contents and stat.S_ISREG(entry.mode) and entry.links > 1
+        else entry
+        for entry in entries
+    ]
 
 
 def _record(entry: Entry) -> bytes:

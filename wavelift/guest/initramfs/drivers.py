@@ -1,16 +1,20 @@
 """Which kernel modules a guest needs on virtio, and where its own kernel package has them."""
 
+import gzip
+import lzma
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import zstandard
+
 from wavelift.guest.errors import MissingDriver
 
 # Without these two the guest does not see its root disk. They are also loaded by name, see `initramfs`.
 REQUIRED = ("virtio_pci", "virtio_blk")
-# Taken along where the kernel has it: volumes may also be offered as SCSI.
-OPTIONAL = ("virtio_scsi",)
+# Taken along where the kernel has it: volumes may also be offered as SCSI or NVMe.
+OPTIONAL = ("virtio_scsi", "nvme")
 
 _SUFFIX = re.compile(r"\.ko(\.(gz|xz|zst))?$")
 
@@ -18,6 +22,22 @@ _SUFFIX = re.compile(r"\.ko(\.(gz|xz|zst))?$")
 def module_name(path: str) -> str:
     """`kernel/drivers/block/virtio_blk.ko.xz` is the module `virtio_blk`; dashes count as underscores."""
     return _SUFFIX.sub("", PurePosixPath(path).name).replace("-", "_")
+
+
+def plain_path(path: str) -> str:
+    """Of a module without its compression."""
+    return _SUFFIX.sub(".ko", path)
+
+
+def unpacked(path: str, content: bytes) -> bytes:
+    """A module without the compression that its name tells: a tool may keep it otherwise than the package does."""
+    if path.endswith(".gz"):
+        return gzip.decompress(content)
+    if path.endswith(".xz"):
+        return lzma.decompress(content)
+    if path.endswith(".zst"):
+        return zstandard.ZstdDecompressor().decompressobj().decompress(content)
+    return content
 
 
 def is_module(path: str) -> bool:

@@ -1,15 +1,23 @@
 """An initramfs as the kernel sees it: archives one after the other, compressed or not; later ones override."""
 
 import bz2
+import gzip
 import lzma
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import lz4.block
 import zstandard
 
 from wavelift.guest.errors import UnsupportedGuest
 from wavelift.guest.initramfs import cpio
+
+_LZ4_MAGIC = b"\x02\x21\x4c\x18"
+_LZ4_WORD = 4
+_LZ4_BLOCK = 8 << 20
+# A block that does not shrink grows a little.
+_LZ4_LONGEST = _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,18 @@ def split(data: bytes) -> list[Segment]:
             segments.append(Segment(offset, end, name, tuple(_archives(content))))
         offset = segments[-1].end
     return segments
+
+
+def extended(data: bytes, archive: bytes) -> bytes:
+    """The initramfs, whose last archive is this one: in a segment of its own. After lz4 no kernel finds another one:
+    there it becomes part of the last."""
+    last = split(data)[-1]
+    if last.compression == "lz4":
+        content, end = _lz4(data, last.start)
+        if not data[end:].strip(b"\0"):
+            return data[: last.start] + _to_lz4(content + bytes(-len(content) % 4) + archive)
+    # An uncompressed archive has to start at a multiple of four, and one may follow later.
+    return data + bytes(-len(data) % 4) + gzip.compress(archive, mtime=0)
 
 
 def merged(segments: list[Segment]) -> dict[str, cpio.Entry]:
@@ -98,12 +118,36 @@ def _zstd(data: bytes, offset: int) -> Unpacked:
     return content, len(data) - len(unpacker.unused_data)
 
 
+def _to_lz4(content: bytes) -> bytes:
+    packed = [_LZ4_MAGIC]
+    for at in range(0, len(content), _LZ4_BLOCK):
+        block = lz4.block.compress(content[at : at + _LZ4_BLOCK], mode="high_compression", store_size=False)
+        packed += [len(block).to_bytes(_LZ4_WORD, "little"), block]
+    return b"".join(packed)
+
+
 def _lz4(data: bytes, offset: int) -> Unpacked:
-    raise UnsupportedGuest(
-        "the initramfs is compressed with lz4, which is not read yet",
-        "set COMPRESS=zstd in /etc/initramfs-tools/initramfs.conf on the source, run update-initramfs -u -k all, "
-        "and replicate again",
-    )
+    """The frame that kernels read, `lz4 -l`: blocks of 8 MiB, each after its length; a new magic begins another."""
+    content = b""
+    at = offset
+    while len(data) - at >= _LZ4_WORD:
+        word = data[at : at + _LZ4_WORD]
+        if word == _LZ4_MAGIC:
+            at += _LZ4_WORD
+            continue
+        length = int.from_bytes(word, "little")
+        block = data[at + _LZ4_WORD : at + _LZ4_WORD + length]
+        # What follows a stream is padding, or another archive.
+        if not length or length > _LZ4_LONGEST or len(block) < length:
+            break
+        try:
+            content += lz4.block.decompress(block, uncompressed_size=_LZ4_BLOCK)
+        except lz4.block.LZ4BlockError as error:
+            raise cpio.CpioError(at, f"not an lz4 block: {error}") from error
+        at += _LZ4_WORD + length
+    if at == offset + _LZ4_WORD:
+        raise cpio.CpioError(offset, "the lz4 stream ends early")
+    return content, at
 
 
 _FORMATS: tuple[tuple[bytes, str, Callable[[bytes, int], Unpacked]], ...] = (
@@ -112,7 +156,7 @@ _FORMATS: tuple[tuple[bytes, str, Callable[[bytes, int], Unpacked]], ...] = (
     (b"\x5d\0\0", "lzma", _xz),
     (b"BZh", "bzip2", _bzip2),
     (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
-    (b"\x02\x21\x4c\x18", "lz4", _lz4),
+    (_LZ4_MAGIC, "lz4", _lz4),
 )
 
 

@@ -16,7 +16,7 @@ from wavelift.guest.windows.files import CONFIG, open_hive, real
 from wavelift.guest.windows.hive import Hive, Value, dword, expand_sz, sz
 from wavelift.guest.windows.inspection import WindowsGuest
 from wavelift.guest.windows.network import script as network_script
-from wavelift.guest.wishes import Script, Wishes
+from wavelift.manifest.wishes import Script, Wishes
 
 SERVICE = "WaveliftFirstBoot"
 FOLDER = "/ProgramData/Wavelift"

@@ -11,7 +11,7 @@ from wavelift.guest.files import GuestFiles
 from wavelift.guest.windows.files import CONFIG, open_hive
 from wavelift.guest.windows.hive import Hive, dword, multi_sz
 from wavelift.guest.windows.inspection import WindowsGuest
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 _DISABLED = 4
 _KEPT = "Wavelift\\Disabled"

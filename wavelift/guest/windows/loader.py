@@ -9,7 +9,7 @@ from wavelift.guest.files import GuestFiles
 from wavelift.guest.windows.files import open_hive, real
 from wavelift.guest.windows.hive import Hive, binary
 from wavelift.guest.windows.inspection import WindowsGuest
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 _PLACES = ("Boot/BCD", "EFI/Microsoft/Boot/BCD")
 _WINDOWS_LOADER = 0x10200003

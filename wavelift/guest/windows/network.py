@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wavelift.guest.wishes import Interface, Network
+from wavelift.manifest.wishes import Interface, Network
 
 # The cards in the order of the bus; what they are on Windows is known only once their driver is installed.
 _CARDS = """\

@@ -9,7 +9,7 @@ from wavelift.guest.files import GuestFiles
 from wavelift.guest.windows.files import CONFIG, open_hive, real
 from wavelift.guest.windows.hive import Value, binary, dword, expand_sz, multi_sz, sz
 from wavelift.guest.windows.inspection import WindowsGuest, WindowsSystem
-from wavelift.guest.wishes import Wishes
+from wavelift.manifest.wishes import Wishes
 
 _SCSI = "{4D36E97B-E325-11CE-BFC1-08002BE10318}"
 _SCSI_PACKED = bytes.fromhex("7be9364d25e3ce11bfc108002be10318")
