@@ -22,6 +22,7 @@ os.environ["LIBGUESTFS_CACHEDIR"] = str(BUILD)
 
 TESTS = Path(__file__).parent
 # Folders whose tests share what is dear to start (a cloud, a machine's image, Airflow): one process runs them all.
+ALONE = "guest/osmatrix/"
 TOGETHER = ("e2e", "machine", "guest", "storage_backends", "operators", "localcloud/oss", "localcloud/conformance")
 
 
@@ -30,6 +31,9 @@ class ByFolder(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.split("::")[0].removeprefix("tests/")
+        # Each machine of the matrix is one of its own.
+        if module.startswith(ALONE):
+            return nodeid
         return next((name for name in TOGETHER if module.startswith(f"{name}/")), module)
 
 

@@ -15,7 +15,7 @@ from tests.guest.osmatrix.cells import Cell
 from tests.machine.qemu import AHCI, Machine
 
 _FIRMWARE = Path("/usr/share/OVMF")
-_TOLD = re.compile(r"MATRIX-BEGIN(.*)MATRIX-END", re.S)
+_TOLD = re.compile(r"MATRIX-BEGIN(.*?)MATRIX-END", re.S)
 # How a system says that it does not find its disks.
 STUCK = r"ALERT!|\(initramfs\)|emergency shell|Emergency Shell|emergency mode|Kernel panic|dracut:/#|Dependency failed"
 

@@ -38,8 +38,6 @@ After=multi-user.target
 [Service]
 Type=oneshot
 ExecStart=/usr/local/sbin/matrix-ready
-StandardOutput=tty
-TTYPath=/dev/ttyS0
 TimeoutStartSec=600
 [Install]
 WantedBy=graphical.target
@@ -47,19 +45,26 @@ WantedBy=graphical.target
 _READY = """\
 #!/bin/sh
 # Addresses may come later than the target that this runs after.
-for _ in $(seq 60); do
+for _ in $(seq 30); do
   [ "$(ip -br -4 addr show scope global | wc -l)" -ge "$(cat /etc/matrix-cards)" ] && break
   sleep 2
 done
-echo "MATRIX-BEGIN"
-echo "hostname=$(hostname)"
-echo "kernel=$(uname -r)"
-ip -br -4 addr show scope global | while read -r name _ addresses; do echo "card=$name $addresses"; done
-echo "gateway=$(ip -4 route show default | head -n 1)"
-findmnt -rn -o TARGET,SOURCE,FSTYPE --real | while read -r line; do echo "mount=$line"; done
-systemctl --failed --plain --no-legend | while read -r unit _; do echo "failed=$unit"; done
-lsmod | while read -r name _; do case "$name" in virtio*) echo "module=$name";; esac; done
-echo "MATRIX-END"
+{
+  echo "MATRIX-BEGIN"
+  echo "hostname=$(hostname)"
+  echo "kernel=$(uname -r)"
+  ip -br -4 addr show scope global | while read -r name _ addresses; do echo "card=$name $addresses"; done
+  echo "gateway=$(ip -4 route show default | head -n 1)"
+  findmnt -rn -o TARGET,SOURCE,FSTYPE --real | while read -r line; do echo "mount=$line"; done
+  systemctl --failed --plain --no-legend | while read -r unit _; do echo "failed=$unit"; done
+  lsmod | while read -r name _; do case "$name" in virtio*) echo "module=$name";; esac; done
+  echo "MATRIX-END"
+} > /run/matrix-told
+# A login that starts meanwhile hangs the line up.
+for _ in 1 2 3; do
+  cat /run/matrix-told > /dev/ttyS0
+  sleep 5
+done
 """
 
 
