@@ -1,4 +1,4 @@
-"""`python -m tests.guest.osmatrix.table`: the results of the last run of each machine, as docs/os-matrix.md has them."""
+"""`python -m tests.guest.osmatrix.table`: the results of the last run of each machine, for docs/os-matrix.md."""
 
 from __future__ import annotations
 
