@@ -16,6 +16,7 @@ _REFUSED = {
     "crypto_LUKS": ("an encrypted volume", "give its passphrase in a file: --key FILE"),
     "zfs_member": ("ZFS", "choose another migration route for this host; its replica is unharmed"),
     "bcache": ("bcache", "choose another migration route for this host; its replica is unharmed"),
+    "ntfs": ("Windows (NTFS)", "Windows is not prepared yet: choose another migration route for this host"),
     "BitLocker": ("BitLocker", "suspend or take BitLocker off on the source and replicate again"),
 }
 # What must be mounted to see kernels, and to write where their boot loader, drivers and configuration are.
