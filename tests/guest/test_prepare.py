@@ -44,8 +44,8 @@ def test_prepared_it_boots_on_virtio(demo_machine: MachineFiles, copied_machine:
     fractions = [event["fraction"] for event in events if event["event"] == "progress"]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
     changed = [change["path"] for change in report["changes"]]
-    assert changed[0] == "/var/lib/wavelift/prepare-1.json" and changed[1].startswith("/boot/initrd.img-")
-    assert "/etc/fstab" in changed
+    assert changed[0] == "/var/lib/wavelift/prepare-1.json" and "/etc/fstab" in changed
+    assert any(path.startswith("/boot/initrd.img-") for path in changed)
     assert all(change["before"] != change["after"] for change in report["changes"])
     assert "Debian" in report["os"] and len(report["kernels"]) == 1 and report["warnings"] == []
 
