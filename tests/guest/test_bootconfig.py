@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.guest.conftest import FSTAB
+from wavelift.guest.boot.crypttab import rewrite_crypttab
 from wavelift.guest.boot.fstab import mount_points, rewrite_fstab
 from wavelift.guest.boot.grub import rewrite_defaults
 from wavelift.guest.facts import Devices
@@ -58,6 +59,14 @@ def test_what_is_on_no_disk_holds_up_no_boot() -> None:
 def test_resume() -> None:
     assert rewrite_resume("RESUME=/dev/sda5\n", DEVICES).text == f"RESUME=UUID={SWAP}\n"
     assert rewrite_resume("RESUME=none\n", DEVICES).text == "RESUME=none\n"
+
+
+def test_crypttab() -> None:
+    text = "# name device key\nsda5_crypt /dev/sda5 none luks,discard\nother UUID=x none\nlost\t/dev/sdq1 none\n"
+    result = rewrite_crypttab(text, DEVICES)
+    assert result.text == text.replace("/dev/sda5 ", f"UUID={SWAP} ")
+    assert result.warnings == ("/etc/crypttab: /dev/sdq1 is on none of the given disks and stays as it is",)
+    assert rewrite_crypttab(result.text, DEVICES) == result
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",))))

@@ -221,6 +221,18 @@ def test_what_dracut_made_for_its_own_machine_waits_for_no_disk_of_it(tmp_path: 
     assert [content for _, content in waits] == [NOTHING, b"[ -e /dev/vg/root ]\n"]
 
 
+def test_a_list_of_lvm_in_the_initramfs_is_not_used(tmp_path: Path) -> None:
+    own = {"etc/lvm/devices/system.devices": b"IDTYPE=sys_wwid\n", "etc/lvm/lvmlocal.conf": b"local {}\n"}
+    family = FAMILIES["Alma 9"]
+    root = made(tmp_path / "guest", Family(**{**vars(family), "initramfs": {**family.initramfs, **own}}))
+    files = DirectoryFiles(root)
+    applied(root, make_plan(describe(files, layout(family)), Wishes(), files).edits)
+    check_prepared(describe(files, layout(family)), Wishes(), files)
+    found = segments.merged(segments.split(files.read(f"/boot/initramfs-{version()}.img") or b""))
+    text = found["etc/lvm/lvmlocal.conf"].content.decode()
+    assert text.startswith("local {}\n") and text.count("use_devicesfile = 0") == 1
+
+
 def test_names_of_cards_go_into_an_initramfs_that_has_their_driver(tmp_path: Path) -> None:
     path = f"usr/lib/modules/{version()}/kernel/drivers/net/virtio_net.ko"
     family = FAMILIES["Ubuntu 24"]

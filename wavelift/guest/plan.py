@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from wavelift.guest import firstboot
-from wavelift.guest.boot import efi, fstab, loaders
+from wavelift.guest.boot import crypttab, efi, fstab, loaders
 from wavelift.guest.cleanup import agents, devices
 from wavelift.guest.cleanup.selinux import AUTORELABEL, new_labels
 from wavelift.guest.draft import Draft
@@ -33,7 +33,7 @@ class Concern(Protocol):
 
 
 # Names of cards come before the drivers, which take them into the initramfs.
-CONCERNS: tuple[Concern, ...] = (cards, virtio, fstab, loaders, efi, devices, agents, firstboot)
+CONCERNS: tuple[Concern, ...] = (cards, virtio, fstab, crypttab, loaders, efi, devices, agents, firstboot)
 
 
 @dataclass(frozen=True)

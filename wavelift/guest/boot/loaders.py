@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from wavelift.guest.boot import arguments, grub, syslinux, systemd_boot
+from wavelift.guest.boot import arguments, grub, plain_menus, systemd_boot
 from wavelift.guest.draft import Draft
 from wavelift.guest.errors import PostconditionFailed, UnsupportedGuest
 from wavelift.guest.evidence import REMEDY, Check
@@ -27,7 +27,7 @@ class Loader(Protocol):
         """Those of its menus that have kernel arguments."""
 
 
-LOADERS: tuple[Loader, ...] = (grub, syslinux, systemd_boot)
+LOADERS: tuple[Loader, ...] = (grub, plain_menus, systemd_boot)
 
 
 def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:

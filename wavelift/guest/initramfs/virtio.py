@@ -9,7 +9,7 @@ from wavelift.guest.errors import PostconditionFailed, UnsupportedGuest
 from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Devices, Guest, Kernel
 from wavelift.guest.files import GuestFiles
-from wavelift.guest.initramfs import image, segments, waits
+from wavelift.guest.initramfs import image, segments, volumes, waits
 from wavelift.guest.initramfs.drivers import REQUIRED, module_name, unpacked
 from wavelift.guest.network import names
 from wavelift.guest.rewritten import Rewritten
@@ -53,7 +53,8 @@ def check(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
 def _others(guest: Guest, found: image.Initramfs, files: GuestFiles) -> dict[str, bytes]:
     """What it needs beside drivers. Cards that get their names in the initramfs get no others later."""
     named = names.files_of(files) if _CARDS in found.modules() else {}
-    return {path.lstrip("/"): content for path, content in named.items()} | waits.rewritten(found, guest.devices)
+    own = waits.rewritten(found, guest.devices) | volumes.without_list(found)
+    return {path.lstrip("/"): content for path, content in named.items()} | own
 
 
 def _keep(tools: set[image.Tool], draft: Draft) -> None:
