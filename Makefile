@@ -23,7 +23,7 @@ test-routes: $(READY)     ## the demo's machine by every route, with the same ro
 	$(PYTHON) -m pytest -m routes
 
 test-os-matrix: $(READY)  ## every system, layout and boot loader that is prepared: built, moved and booted; writes docs/os-matrix.md
-	$(PYTHON) -m pytest -m matrix -n 2 --no-loadscope-reorder tests/guest/osmatrix
+	$(PYTHON) -m pytest -m matrix -n 2 --no-loadscope-reorder tests/guest
 	$(PYTHON) -m tests.guest.osmatrix.table > docs/os-matrix.md
 
 lint: $(READY)

@@ -146,7 +146,7 @@ def name_the_array(handle: Handle) -> None:
     handle.md_stop(array)
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.machine
 def test_systems_are_found_where_they_lie(disks: dict[str, list[Path]], tmp_path: Path) -> None:
     key, wrong = tmp_path / "key", tmp_path / "wrong"
@@ -179,7 +179,7 @@ def test_systems_are_found_where_they_lie(disks: dict[str, list[Path]], tmp_path
         assert find_system(appliance, [wrong, key]).root.device == "/dev/safe/root"
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.machine
 def test_what_cannot_be_prepared_is_refused_with_the_reason(disks: dict[str, list[Path]]) -> None:
     with launched(disks["hibernated"]) as appliance, pytest.raises(UnsupportedGuest, match="hibernated"):

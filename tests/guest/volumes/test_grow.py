@@ -112,7 +112,7 @@ def xfs_on_lvm(handle: Any) -> FileSystem:
     return FileSystem("/dev/group/root", "xfs", "")
 
 
-@pytest.mark.slow  # two appliances each
+@pytest.mark.matrix  # two appliances each
 @pytest.mark.machine
 @pytest.mark.parametrize("make", [ext4_on_gpt, xfs_on_mbr, xfs_on_lvm, ext4_on_a_logical_one, btrfs_on_gpt])
 def test_a_real_disk_grows(tmp_path: Path, make: Callable[[Any], FileSystem]) -> None:
