@@ -33,6 +33,11 @@ class GuestFiles(Protocol):
         """What a symbolic link says, None where there is none; the last part of the path is not followed."""
 
 
+def text_of(files: GuestFiles, path: str) -> str:
+    """A file's text, empty where there is none; whatever its encoding, what is not touched can be written as it was."""
+    return (files.read(path) or b"").decode("utf-8", "surrogateescape")
+
+
 @dataclass(frozen=True)
 class FileEdit:
     """A file to be made, changed or taken away. Folders on the way to a new one are made; one that is there keeps its

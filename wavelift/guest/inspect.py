@@ -9,6 +9,7 @@ from wavelift.guest.appliance import Appliance
 from wavelift.guest.disks import Volume, volumes
 from wavelift.guest.errors import NoOperatingSystem, UnsupportedGuest
 from wavelift.guest.facts import Devices, FileSystem, Firmware, Layout
+from wavelift.guest.files import text_of
 from wavelift.guest.mounts import Entry, entries
 
 _ROOT_TYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs")
@@ -102,7 +103,7 @@ def _fstab_of_root(appliance: Appliance, device: str) -> str | None:
     try:
         if not any(appliance.is_file(path) for path in ("/etc/fstab", "/etc/os-release", "/usr/lib/os-release")):
             return None
-        return (appliance.read("/etc/fstab") or b"").decode("utf-8", "surrogateescape")
+        return text_of(appliance, "/etc/fstab")
     finally:
         appliance.umount_all()
 
@@ -110,7 +111,7 @@ def _fstab_of_root(appliance: Appliance, device: str) -> str | None:
 def _layout(appliance: Appliance, root: FileSystem, present: Sequence[Volume]) -> Layout:
     devices = Devices({each.fs.place: each.fs.uuid for each in present if each.fs.uuid and each.fs.place is not None})
     appliance.mount(root.device, "/", writable=False)
-    fstab = (appliance.read("/etc/fstab") or b"").decode("utf-8", "surrogateescape")
+    fstab = text_of(appliance, "/etc/fstab")
     arrays = (appliance.read("/etc/mdadm/mdadm.conf") or appliance.read("/etc/mdadm.conf") or b"").decode()
     esp_point = next((point for point in ("/efi", "/boot/efi") if appliance.handle.is_dir(point)), None)
     appliance.umount_all()

@@ -8,7 +8,7 @@ from wavelift.guest.draft import Draft
 from wavelift.guest.errors import PostconditionFailed
 from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Devices, Guest
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 from wavelift.guest.rewritten import Rewritten
 from wavelift.manifest.wishes import Wishes
 
@@ -27,7 +27,7 @@ def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:
 
 
 def check(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
-    text = (files.read(CRYPTTAB) or b"").decode("utf-8", "surrogateescape")
+    text = text_of(files, CRYPTTAB)
     named = [match["device"] for match in _LINE.finditer(text)]
     wrong = [device for device in named if guest.devices.uuid(device)]
     if wrong:

@@ -8,7 +8,7 @@ from wavelift.guest.draft import Draft
 from wavelift.guest.errors import PostconditionFailed, UnsupportedGuest
 from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Devices, Guest
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 from wavelift.guest.rewritten import Rewritten
 from wavelift.manifest.wishes import Wishes
 
@@ -30,7 +30,7 @@ def plan(guest: Guest, wishes: Wishes, draft: Draft) -> None:
 
 
 def check(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
-    points = mount_points((files.read(FSTAB) or b"").decode("utf-8", "surrogateescape"))
+    points = mount_points(text_of(files, FSTAB))
     wrong = [f"{point} ({device})" for point, device in points.items() if guest.devices.uuid(device)]
     if wrong:
         raise PostconditionFailed(f"fstab still names by device: {', '.join(wrong)}", REMEDY)

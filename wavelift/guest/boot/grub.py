@@ -11,7 +11,7 @@ import re
 from wavelift.guest.boot import arguments
 from wavelift.guest.draft import Draft
 from wavelift.guest.facts import Devices, Guest
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 from wavelift.guest.rewritten import Rewritten
 
 NAME = "GRUB 2"
@@ -60,7 +60,7 @@ def lines(files: GuestFiles) -> list[str]:
     """Those with kernel arguments."""
     found = []
     for path in menus(files):
-        text = (files.read(path) or b"").decode("utf-8", "surrogateescape")
+        text = text_of(files, path)
         which = _OPTIONS if path.startswith(f"{ENTRIES}/") else _LINUX
         found += [line for line in text.splitlines() if which.match(line)]
     blocks = [_variables(files.read(f"{folder}/grubenv") or b"") for folder in _FOLDERS]

@@ -7,7 +7,7 @@ import re
 from wavelift.guest.boot import arguments
 from wavelift.guest.draft import Draft
 from wavelift.guest.facts import Guest
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 
 NAME = "extlinux or GRUB legacy"
 _FOLDERS = (
@@ -55,7 +55,7 @@ def plan(guest: Guest, draft: Draft) -> None:
 def lines(files: GuestFiles) -> list[str]:
     found = []
     for path in menus(files):
-        text = (files.read(path) or b"").decode("utf-8", "surrogateescape")
+        text = text_of(files, path)
         which = _LINES["kernel" if path in _LEGACY else "append"]
         found += [line for line in text.splitlines() if which.match(line)]
     return found

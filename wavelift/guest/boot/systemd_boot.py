@@ -7,7 +7,7 @@ import re
 from wavelift.guest.boot import arguments
 from wavelift.guest.draft import Draft
 from wavelift.guest.facts import Guest
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 
 NAME = "systemd-boot"
 _PLACES = ("/boot/efi", "/efi", "/boot")
@@ -35,5 +35,5 @@ def plan(guest: Guest, draft: Draft) -> None:
 
 
 def lines(files: GuestFiles) -> list[str]:
-    texts = ((files.read(path) or b"").decode("utf-8", "surrogateescape") for path in menus(files))
+    texts = (text_of(files, path) for path in menus(files))
     return [line for text in texts for line in text.splitlines() if _OPTIONS.match(line)]

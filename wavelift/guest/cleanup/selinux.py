@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from wavelift.guest.files import FileEdit, GuestFiles, Link
+from wavelift.guest.files import FileEdit, GuestFiles, Link, text_of
 
 CONFIG = "/etc/selinux/config"
 AUTORELABEL = "/.autorelabel"
@@ -114,7 +114,7 @@ def _rules(files: GuestFiles, policy: str) -> list[Rule]:
 
 
 def _parsed(files: GuestFiles, path: str) -> Iterator[Rule]:
-    for line in (files.read(path) or b"").decode("utf-8", "surrogateescape").splitlines():
+    for line in text_of(files, path).splitlines():
         fields = line.split()
         if not fields or fields[0].startswith("#") or len(fields) not in (2, 3):
             continue

@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Interface
 
 from wavelift.guest.draft import Draft
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 from wavelift.guest.network.stacks import UNBOUND, Card, is_physical
 from wavelift.manifest.wishes import Interface
 
@@ -27,7 +27,7 @@ _OF_ADDRESSES = re.compile(
 def cards(files: GuestFiles) -> list[Card]:
     found = []
     for path in _paths(files):
-        about = _about(_text(files, path))
+        about = _about(text_of(files, path))
         if is_physical(name := _name(path, about)) and about.get("TYPE", "Ethernet") == "Ethernet":
             found.append(Card(name, tuple(_addresses(about))))
     return found
@@ -35,7 +35,7 @@ def cards(files: GuestFiles) -> list[Card]:
 
 def unbind(draft: Draft) -> None:
     for path in _paths(draft):
-        text = _text(draft, path)
+        text = text_of(draft, path)
         about = _about(text)
         bare = _without(text, _BINDING)
         if bare != text and not about.get("DEVICE") and path.startswith(FOLDERS[0]):
@@ -44,12 +44,12 @@ def unbind(draft: Draft) -> None:
 
 
 def configure(draft: Draft, name: str, wish: Interface) -> None:
-    path = next((each for each in _paths(draft) if _name(each, _about(_text(draft, each))) == name), "")
+    path = next((each for each in _paths(draft) if _name(each, _about(text_of(draft, each))) == name), "")
     if not path:
         folder = next((each for each in FOLDERS if draft.names(each)), FOLDERS[0])
         path = f"{folder}/ifcfg-{name}"
     suse = path.startswith(f"{_SUSE}/")
-    text = _without(_text(draft, path), _OF_ADDRESSES)
+    text = _without(text_of(draft, path), _OF_ADDRESSES)
     if not text:
         text = "STARTMODE=auto\n" if suse else f"TYPE=Ethernet\nDEVICE={name}\nONBOOT=yes\n"
     if not text.endswith("\n"):
@@ -60,7 +60,7 @@ def configure(draft: Draft, name: str, wish: Interface) -> None:
 
 
 def bound(files: GuestFiles) -> list[str]:
-    return [f"{path}: {key}" for path in _paths(files) for key in _about(_text(files, path)) if _BINDING.match(key)]
+    return [f"{path}: {key}" for path in _paths(files) for key in _about(text_of(files, path)) if _BINDING.match(key)]
 
 
 def _of_red_hat(wish: Interface) -> str:
@@ -119,7 +119,3 @@ def _about(text: str) -> dict[str, str]:
 def _without(text: str, keys: re.Pattern[str]) -> str:
     lines = text.splitlines(keepends=True)
     return "".join(line for line in lines if not ((found := _LINE.match(line)) and keys.match(found[1])))
-
-
-def _text(files: GuestFiles, path: str) -> str:
-    return (files.read(path) or b"").decode("utf-8", "surrogateescape")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 
 from wavelift.guest.draft import Draft
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 from wavelift.guest.network.stacks import UNBOUND, Card, is_physical
 from wavelift.manifest.wishes import Interface
 
@@ -27,7 +27,7 @@ _RENAME = re.compile(r"^\s*rename\s+mac/", re.M)
 def cards(files: GuestFiles) -> list[Card]:
     found: dict[str, list[str]] = {}
     for path in paths(files):
-        for stanza in _stanzas(_text(files, path)):
+        for stanza in _stanzas(text_of(files, path)):
             head = _IFACE.match(stanza)
             if head is None or not is_physical(head[1]) or _MADE.search(stanza):
                 continue
@@ -37,7 +37,7 @@ def cards(files: GuestFiles) -> list[Card]:
 
 def unbind(draft: Draft) -> None:
     for path in paths(draft):
-        text = _text(draft, path)
+        text = text_of(draft, path)
         draft.write(path, _BOUND.sub(r"\1# Off since the move, by Wavelift: \2", text), UNBOUND)
 
 
@@ -46,7 +46,7 @@ def configure(draft: Draft, name: str, wish: Interface) -> None:
     placed = False
     for path in paths(draft):
         parts = []
-        for stanza in _stanzas(_text(draft, path)):
+        for stanza in _stanzas(text_of(draft, path)):
             head = _IFACE.match(stanza)
             if head is None or head[1] != name:
                 parts.append(stanza)
@@ -55,16 +55,16 @@ def configure(draft: Draft, name: str, wish: Interface) -> None:
                 placed = True
         draft.write(path, "".join(parts), f"{name} as wished for")
     if not placed:
-        text = _text(draft, MAIN)
+        text = text_of(draft, MAIN)
         draft.write(MAIN, f"{text.rstrip()}\n\nauto {name}\n{_stanza(name, wish)}", f"{name} as wished for")
 
 
 def bound(files: GuestFiles) -> list[str]:
     found = []
     for path in paths(files):
-        lines = [match[0].strip() for match in _BOUND.finditer(_text(files, path)) if "# Off" not in match[0]]
+        lines = [match[0].strip() for match in _BOUND.finditer(text_of(files, path)) if "# Off" not in match[0]]
         found += [f"{path}: {line}" for line in lines]
-        found += [f"{path}: {match[0].strip()}" for match in _RENAME.finditer(_text(files, path))]
+        found += [f"{path}: {match[0].strip()}" for match in _RENAME.finditer(text_of(files, path))]
     return found
 
 
@@ -76,7 +76,7 @@ def paths(files: GuestFiles) -> list[str]:
 
 
 def _included(files: GuestFiles, path: str, depth: int) -> Iterator[str]:
-    for folder, pattern in _SOURCE.findall(_text(files, path)) if depth < 8 else ():
+    for folder, pattern in _SOURCE.findall(text_of(files, path)) if depth < 8 else ():
         full = pattern if pattern.startswith("/") else f"/etc/network/{pattern}"
         parent, _, last = (full.rstrip("/") + "/*" if folder else full).rpartition("/")
         for name in files.names(parent):
@@ -125,7 +125,3 @@ def _first(wish: Interface) -> int | None:
 def _names(wish: Interface) -> str:
     text = f"    dns-nameservers {' '.join(map(str, wish.dns))}\n" if wish.dns else ""
     return text + (f"    dns-search {' '.join(wish.search)}\n" if wish.search else "")
-
-
-def _text(files: GuestFiles, path: str) -> str:
-    return (files.read(path) or b"").decode("utf-8", "surrogateescape")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wavelift.guest.draft import Draft
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 from wavelift.guest.network.sections import extended, values, without
 from wavelift.guest.network.stacks import UNBOUND, Card, is_physical
 from wavelift.manifest.wishes import Interface
@@ -19,7 +19,7 @@ _OF_ADDRESSES = ("method", "gateway", "dns", "dns-search", *(f"address{number}" 
 def cards(files: GuestFiles) -> list[Card]:
     found = []
     for path in paths(files):
-        text = _text(files, path)
+        text = text_of(files, path)
         for name in _names(text):
             if is_physical(name):
                 found.append(Card(name, tuple(_addresses(text))))
@@ -28,7 +28,7 @@ def cards(files: GuestFiles) -> list[Card]:
 
 def unbind(draft: Draft) -> None:
     for path in paths(draft):
-        text = _text(draft, path)
+        text = text_of(draft, path)
         if not _names(text) and any(values(text, section, "mac-address") for section in _ETHERNET):
             draft.warn(f"{path} is of the card with a MAC of the source, and names none: it takes any card now")
         for section in _ETHERNET:
@@ -37,8 +37,8 @@ def unbind(draft: Draft) -> None:
 
 
 def configure(draft: Draft, name: str, wish: Interface) -> None:
-    path = next((each for each in paths(draft) if name in _names(_text(draft, each))), "")
-    text = _text(draft, path) if path else f"[connection]\nid={name}\ntype=ethernet\ninterface-name={name}\n"
+    path = next((each for each in paths(draft) if name in _names(text_of(draft, each))), "")
+    text = text_of(draft, path) if path else f"[connection]\nid={name}\ntype=ethernet\ninterface-name={name}\n"
     for section, version in (("ipv4", 4), ("ipv6", 6)):
         entries = _entries(wish, version)
         # What is said of one kind of addresses leaves the other as it is.
@@ -53,14 +53,14 @@ def bound(files: GuestFiles) -> list[str]:
         for path in paths(files)
         for section, keys in (*((each, _BINDING) for each in _ETHERNET), ("match", ("path", "driver")))
         for key in keys
-        if values(_text(files, path), section, key)
+        if values(text_of(files, path), section, key)
     ]
 
 
 def paths(files: GuestFiles) -> list[str]:
     """Of wired cards."""
     every = (f"{FOLDER}/{name}" for name in files.names(FOLDER) if not name.startswith("."))
-    return [path for path in every if set(values(_text(files, path), "connection", "type")) & set(_ETHERNET)]
+    return [path for path in every if set(values(text_of(files, path), "connection", "type")) & set(_ETHERNET)]
 
 
 def _names(text: str) -> list[str]:
@@ -88,7 +88,3 @@ def _entries(wish: Interface, version: int) -> list[tuple[str, str]]:
     if entries and wish.search:
         entries.append(("dns-search", "".join(f"{each};" for each in wish.search)))
     return entries
-
-
-def _text(files: GuestFiles, path: str) -> str:
-    return (files.read(path) or b"").decode("utf-8", "surrogateescape")

@@ -8,7 +8,7 @@ import yaml
 
 from wavelift.guest.draft import Draft
 from wavelift.guest.errors import UnsupportedGuest
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 from wavelift.guest.network.stacks import UNBOUND, Card, is_physical
 from wavelift.manifest.wishes import Interface
 
@@ -107,7 +107,7 @@ def _address(written: Any) -> str:
 
 def _load(files: GuestFiles, path: str) -> Any:
     try:
-        return yaml.safe_load((files.read(path) or b"").decode("utf-8", "surrogateescape"))
+        return yaml.safe_load(text_of(files, path))
     except yaml.YAMLError as error:
         raise UnsupportedGuest(
             f"{path} is no YAML that netplan could read: {' '.join(str(error).split())}", "mend it on the source"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wavelift.guest.draft import Draft
-from wavelift.guest.files import GuestFiles
+from wavelift.guest.files import GuestFiles, text_of
 from wavelift.guest.network.sections import extended, values, without
 from wavelift.guest.network.stacks import UNBOUND, Card, is_physical
 from wavelift.manifest.wishes import Interface
@@ -16,7 +16,7 @@ _BINDING = ("MACAddress", "PermanentMACAddress", "Path", "Driver", "OriginalName
 def cards(files: GuestFiles) -> list[Card]:
     found = []
     for path in _paths(files):
-        text = _text(files, path)
+        text = text_of(files, path)
         addresses = [*values(text, "Network", "Address"), *values(text, "Address", "Address")]
         for names in values(text, "Match", "Name"):
             found += [Card(name, tuple(addresses)) for name in names.split() if is_physical(name)]
@@ -25,7 +25,7 @@ def cards(files: GuestFiles) -> list[Card]:
 
 def unbind(draft: Draft) -> None:
     for path in _paths(draft):
-        text = _text(draft, path)
+        text = text_of(draft, path)
         bare = without(text, "Match", _BINDING)
         if bare == text:
             continue
@@ -36,8 +36,8 @@ def unbind(draft: Draft) -> None:
 
 
 def configure(draft: Draft, name: str, wish: Interface) -> None:
-    path = next((each for each in _paths(draft) if name in _names(_text(draft, each))), "")
-    text = _text(draft, path) if path else f"[Match]\nName={name}\n"
+    path = next((each for each in _paths(draft) if name in _names(text_of(draft, each))), "")
+    text = text_of(draft, path) if path else f"[Match]\nName={name}\n"
     text = without(text, "Network", ("Address", "Gateway", "DHCP", "DNS", "Domains"))
     text = without(text, "Address", ("Address",))
     entries = [("DHCP", "yes")] if wish.method == "dhcp" else [("Address", str(each)) for each in wish.addresses]
@@ -49,7 +49,9 @@ def configure(draft: Draft, name: str, wish: Interface) -> None:
 
 
 def bound(files: GuestFiles) -> list[str]:
-    return [f"{path}: {key}" for path in _paths(files) for key in _BINDING if values(_text(files, path), "Match", key)]
+    return [
+        f"{path}: {key}" for path in _paths(files) for key in _BINDING if values(text_of(files, path), "Match", key)
+    ]
 
 
 def _paths(files: GuestFiles) -> list[str]:
@@ -58,7 +60,3 @@ def _paths(files: GuestFiles) -> list[str]:
 
 def _names(text: str) -> list[str]:
     return [name for names in values(text, "Match", "Name") for name in names.split()]
-
-
-def _text(files: GuestFiles, path: str) -> str:
-    return (files.read(path) or b"").decode("utf-8", "surrogateescape")
