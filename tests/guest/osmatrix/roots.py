@@ -16,6 +16,9 @@ _SECOND, _WITH_SECOND = "linux-image-rt-amd64", "bookworm"
 _PACKAGES = (
     *("systemd-sysv", "udev", "dbus", "kmod", "iproute2", "isc-dhcp-client", "initramfs-tools", "dracut-core"),
     *("lvm2", "mdadm", "xfsprogs", "btrfs-progs", "e2fsprogs", "dosfstools", "zstd", "ifupdown", "network-manager"),
+    # What peers run in the guest.
+    "grub2-common",
+    "grub-pc-bin",
     "netplan.io",
 )
 _LEFT_OUT = (
