@@ -33,7 +33,7 @@ def menu(cell: Cell, root: Path, device: str, root_uuid: str, boot_uuid: str) ->
         text += f"\tsearch --no-floppy --fs-uuid --set=root {boot_uuid}\n"
         text += f"\tlinux\t{below}/vmlinuz-{version} {arguments}\n\tinitrd\t{below}/initrd.img-{version}\n}}\n"
     folder = root / "boot/grub"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "grub.cfg").write_text(text)
     shutil.copytree(
         _GRUB / ("i386-pc" if cell.firmware == "bios" else "x86_64-efi"),
