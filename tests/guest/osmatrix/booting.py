@@ -17,7 +17,12 @@ from tests.machine.qemu import AHCI, Machine
 _FIRMWARE = Path("/usr/share/OVMF")
 _TOLD = re.compile(r"MATRIX-BEGIN(.*?)MATRIX-END", re.S)
 # How a system says that it does not find its disks, and UEFI that no disk has a loader for it.
-STUCK = r"ALERT!|\(initramfs\)|emergency shell|Emergency Shell|emergency mode|Kernel panic|dracut:/#|Dependency failed|>>Start (PXE|HTTP)"
+STUCK = "|".join(
+    (
+        *("ALERT!", r"\(initramfs\)", "[Ee]mergency [Ss]hell", "emergency mode", "Kernel panic", "dracut:/#"),
+        *("Dependency failed", ">>Start (?:PXE|HTTP)"),
+    )
+)
 
 
 @dataclass
