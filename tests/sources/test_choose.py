@@ -14,7 +14,7 @@ from wavelift.sources.choose import Guests, PathSource, source_for
 from wavelift.sources.qemu import QemuDisk
 from wavelift.sources.together import Since
 
-from .conftest import LoopDevice
+from .conftest import LoopDevice, Serve
 
 SIZE = 1 << 20
 
@@ -59,16 +59,10 @@ def test_a_link_to_a_block_device_is_a_device(tmp_path: Path, loop_device: LoopD
     assert (kind, start[:4]) == ("device", b"QFI\xfb") and size == 512 << 10
 
 
-def test_an_export(tmp_path: Path) -> None:
+def test_an_export(tmp_path: Path, serve: Serve) -> None:
     socket = tmp_path / "socket"
-    command = ["nbdkit", "-f", "-U", socket, "memory", str(SIZE)]
-    with subprocess.Popen(command) as server:
-        try:
-            while not socket.exists():
-                assert server.poll() is None
-            assert opened(f"nbd+unix:///?socket={socket}") == ("nbd", SIZE, bytes(8))
-        finally:
-            server.terminate()
+    serve(socket, "nbdkit", "-f", "-U", socket, "memory", str(SIZE))
+    assert opened(f"nbd+unix:///?socket={socket}") == ("nbd", SIZE, bytes(8))
 
 
 @pytest.mark.parametrize(("magic", "name"), [(b"KDMV", "VMDK"), (b"conectix", "VHD"), (b"vhdxfile", "VHDX")])

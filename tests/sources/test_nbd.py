@@ -8,8 +8,6 @@ import random
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,32 +20,9 @@ from wavelift.blocks.errors import SourceError
 from wavelift.sources.base import Consistency, Extent
 from wavelift.sources.nbd import BitmapUnavailable, NbdPointInTime, NbdSource
 
+from .conftest import Serve
+
 MIB = 1 << 20
-Serve = Callable[..., None]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Starts a server and returns once `ready` is there: a socket's path, or a port of this machine."""
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(ready: Path | int, *command: str | Path) -> None:
-        process = subprocess.Popen([str(word) for word in command])
-        running.append(process)
-        deadline = time.monotonic() + 20
-        while not (ready.exists() if isinstance(ready, Path) else listening(ready)):
-            assert process.poll() is None and time.monotonic() < deadline, command
-            time.sleep(0.01)
-
-    yield start
-    for process in running:
-        process.kill()
-        process.wait()
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:

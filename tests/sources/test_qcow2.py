@@ -130,7 +130,7 @@ def test_an_image_that_names_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_encrypted_damaged_and_missing_images_are_refused(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
-    secret = ["--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"]
+    secret = ["--object", "secret,id=s,data=x", "-o", "encrypt.format=aes,encrypt.key-secret=s"]
     qemu_img("create", "-q", "-f", "qcow2", *secret, locked, str(MIB))
     damaged = image(tmp_path / "damaged")
     with damaged.open("r+b") as file:

@@ -22,7 +22,7 @@ DHCP = (Card("ens33"),)
 @dataclass(frozen=True)
 class Cell:
     """`stack`: what / lies on. `boot`: whether /boot is a file system of its own. `console`: whether the source has its
-    console on the serial line. `everyday`: in the slow suite as well."""
+    console on the serial line."""
 
     name: str
     suite: Literal["bullseye", "bookworm", "trixie"] = "bookworm"
