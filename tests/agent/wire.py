@@ -54,7 +54,9 @@ class Wire:
         self._flowing.clear()
 
     def flow(self) -> None:
-        """End a stall."""
+        """End a stall, and forget a fault that has not struck: nobody would end the stall that it may be."""
+        with self._lock:
+            self._fault = None
         self._flowing.set()
 
     def lose(self) -> None:
