@@ -5,6 +5,7 @@ It listens at 127.0.0.2. The port that a gateway names for packs leads through i
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -98,6 +99,9 @@ class Wire:
             with self._lock:
                 self._open -= {source, target}
             for end in (source, target):
+                # While the other thread reads from it, close() alone tells the far end nothing.
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
                 end.close()
 
     def _count(self, count: int) -> Fault | None:
