@@ -141,6 +141,8 @@ def _configure(cell: Cell, root: Path) -> None:
     (root / "etc/mdadm").mkdir(exist_ok=True)
     if cell.stack == "raid1":
         conf = f"HOMEHOST <system>\nARRAY /dev/md0 metadata=1.0 UUID={_ARRAY_UUID} name=matrix:0\n"
+        # Its monitor does not start without.
+        conf += "MAILADDR root\n"
         (root / "etc/mdadm/mdadm.conf").write_text(conf)
     for second in [version for version in versions(root) if "-rt-" in version and cell.kernels == 1]:
         shutil.rmtree(root / "lib/modules" / second)
@@ -171,6 +173,10 @@ def _make_initramfs(cell: Cell, root: Path) -> None:
             modules = {"lvm": "lvm dm", "raid1": "mdraid"}.get(cell.stack, "")
             command = ["dracut", "--force", "--no-hostonly", "--omit", "plymouth network nfs iscsi fcoe nbd multipath"]
             command += ["--drivers", " ".join(roots.MODULES), "--add", f"base udev-rules rootfs-block {modules}"]
+            # As an image made for the source's own hardware: dracut adds those of every disk otherwise.
+            command += ["--omit-drivers", "virtio virtio_ring virtio_pci virtio_blk virtio_scsi virtio_net nvme"]
+            # Without its configuration the array would be a stranger's, and be named as one: /dev/md127.
+            command += ["--mdadmconf"] if cell.stack == "raid1" else []
             command += ["--kver", version, image]
         with _chroot(root):
             subprocess.run(["chroot", str(root), *command], check=True, capture_output=True, env=_PLAIN)
