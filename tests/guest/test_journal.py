@@ -14,7 +14,7 @@ from tests.guest.conftest import applied
 from wavelift.guest.draft import Draft
 from wavelift.guest.errors import ChangedSince, NothingToUndo
 from wavelift.guest.files import Content, DirectoryFiles, Link
-from wavelift.guest.journal import FOLDER, journalled, undone
+from wavelift.guest.journal import journalled, undone
 
 Tree = dict[str, bytes | str]
 
@@ -61,10 +61,10 @@ def test_all_is_taken_back(guest: Path) -> None:
     once = tree_of(guest)
     assert once["etc/systemd/vmtoolsd.service"] == "/dev/null" and "etc/gone" not in once
     assert once["etc/alias"] == "/etc/real" and once["etc/real"] == b"changed through a link"
-    paths = [entry["path"] for entry in json.loads(once[f"{FOLDER[1:]}/prepare-1.json"])["files"]]
+    paths = [entry["path"] for entry in json.loads(once["var/lib/wavelift/prepare-1.json"])["files"]]
     assert "/etc/same" not in paths and paths[0] == "/etc/fstab"
     # What only grows costs the journal nothing.
-    assert len(once[f"{FOLDER[1:]}/prepare-1.json"]) < 5000
+    assert len(once["var/lib/wavelift/prepare-1.json"]) < 5000
 
     (guest / "etc/fstab").write_bytes(b"UUID=2 / ext4\n")
     draft = Draft(DirectoryFiles(guest))
@@ -107,7 +107,7 @@ def test_what_was_changed_since_is_not_lost(guest: Path) -> None:
 @pytest.mark.parametrize("broken", [b"", b"{}", b'{"version": 9, "files": []}', b'{"version": 1, "files": [1]}'])
 def test_a_broken_journal_is_said(guest: Path, broken: bytes) -> None:
     prepare(guest)
-    (guest / f"{FOLDER[1:]}/prepare-1.json").write_bytes(broken)
+    (guest / "var/lib/wavelift/prepare-1.json").write_bytes(broken)
     with pytest.raises(NothingToUndo, match=r"prepare-1\.json cannot be read"):
         undone(DirectoryFiles(guest))
 

@@ -12,7 +12,6 @@ from wavelift.guest.files import DirectoryFiles, FileEdit
 from wavelift.guest.initramfs import image as initramfs
 from wavelift.guest.initramfs import virtio
 from wavelift.guest.initramfs.virtio import keep_drivers
-from wavelift.guest.journal import FOLDER
 from wavelift.guest.plan import Plan, check_prepared, check_written, make_plan
 from wavelift.manifest.wishes import Wishes
 
@@ -46,7 +45,7 @@ def test_plan_apply_check(guest_tree: Path) -> None:
     plan = planned(guest_tree)
     kernel = guest.kernels[0]
     assert {edit.path for edit in plan.edits} == {
-        f"{FOLDER}/prepare-1.json",
+        "/var/lib/wavelift/prepare-1.json",
         kernel.initrd,
         "/etc/fstab",
         "/boot/grub/grub.cfg",

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key", action="append", type=Path, default=[], metavar="FILE", help="passphrase of an encrypted volume"
     )
+    parser.add_argument("--virtio-win", type=Path, metavar="FOLDER", help="drivers for Windows: virtio-win, unpacked")
     parser.add_argument("--json", action="store_true", help="progress and result as JSON, one object a line")
 
 
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "wavelift.guest", "--wishes", *map(str, args.disks)]
     command += [f"--{name}" for name in ("plan", "undo") if getattr(args, name)]
     command += [word for key in args.key for word in ("--key", str(key))]
+    command += ["--virtio-win", str(args.virtio_win)] if args.virtio_win else []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None and child.stdout is not None
         child.stdin.write(wishes.model_dump_json())
@@ -95,7 +97,8 @@ def _show(event: dict[str, Any]) -> None:
 def _text(kind: str, about: dict[str, Any]) -> str:
     lines = []
     if kind != "undone":
-        lines += [f"{about['os']}, boots by {about['firmware'].upper()}, kernels {', '.join(about['kernels'])}", ""]
+        kernels = f", kernels {', '.join(about['kernels'])}" if about["kernels"] else ""
+        lines += [f"{about['os']}, boots by {about['firmware'].upper()}{kernels}", ""]
     said = {"plan": "would change", "report": "changed", "undone": "as it was"}[kind]
     for change in about["changes"]:
         lines.append(f"{said}  {change['path']}  ({change['reason']})")

@@ -18,7 +18,7 @@ from wavelift.gateway.data import DataServer
 from wavelift.gateway.hands import AT_WORK, WAITING, Hands
 from wavelift.gateway.hydrate_spec import HydrateSpec
 from wavelift.gateway.hydrating import Hydrating
-from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec
+from wavelift.gateway.jobs import GatewayJobs, PrepareSpec, VerifySpec, preparing
 from wavelift.gateway.metrics import figures
 from wavelift.gateway.readbacks import ReadBacks
 from wavelift.gateway.sampled import SampleSpec, read_sample
@@ -82,9 +82,11 @@ class VolumeAnswer(BaseModel):
     path: str
 
 
-def make_runner(state: Path, volumes: Volumes, readbacks: ReadBacks, throttle: Throttle) -> JobRunner:
-    """`throttle` is what the packs that jobs fetch go through."""
-    jobs = GatewayJobs(volumes, readbacks)
+def make_runner(
+    state: Path, volumes: Volumes, readbacks: ReadBacks, throttle: Throttle, virtio_win: Path | None = None
+) -> JobRunner:
+    """`throttle` is what the packs that jobs fetch go through. `virtio_win`: the folder with drivers for Windows."""
+    jobs = GatewayJobs(volumes, readbacks, preparing(virtio_win))
     hands = Hands()
     hydrating = Hydrating(volumes, readbacks, throttle, state / "hydrations", hands)
     kinds: list[JobKind[Any]] = [

@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--devices", type=Path, required=True, metavar="DIR", help="folder of virtio-SERIAL links to volumes"
     )
     parser.add_argument("--key-file", type=Path, required=True, metavar="FILE", help="the key of the tokens")
+    parser.add_argument(
+        "--virtio-win", type=Path, metavar="DIR", help="drivers for Windows guests: virtio-win, unpacked"
+    )
     add_plaintext(parser)
     add_limits(parser, MEMORY_MIB)
     add_log_format(parser)
@@ -49,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     if not args.devices.is_dir():
         raise InvalidRequest(f"{args.devices} is not a folder.", "Give the folder of the attached devices.")
+    if args.virtio_win is not None and not args.virtio_win.is_dir():
+        raise InvalidRequest(f"{args.virtio_win} is not a folder.", "Give the folder that virtio-win is unpacked in.")
     key = check_key(read_secret(args.key_file))
     scraper = None if args.metrics_token_file is None else read_secret(args.metrics_token_file)
     identity = None if args.plaintext else service_identity(args.state)
@@ -59,7 +64,7 @@ def _serve(args: argparse.Namespace) -> int:
     limits = Limits(args.state / "limits.json")
     data = DataServer(listen(args.data_listen or same_host), volumes, limits.all, key, identity)
     data.start()
-    runner = make_runner(args.state, volumes, readbacks, limits.all)
+    runner = make_runner(args.state, volumes, readbacks, limits.all, args.virtio_win)
     runner.start()
 
     def stop() -> None:

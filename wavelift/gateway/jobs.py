@@ -65,12 +65,18 @@ class PreparationFailed(WaveliftError):
     default_code = "prepare_failed"
 
 
+def preparing(virtio_win: Path | None = None) -> list[str]:
+    """The command that prepares a guest, without its disks."""
+    command = [sys.executable, "-m", "wavelift.guest"]
+    return command if virtio_win is None else [*command, "--virtio-win", str(virtio_win)]
+
+
 class GatewayJobs:
     def __init__(self, volumes: Volumes, readbacks: ReadBacks, guest: list[str] | None = None) -> None:
         """`guest` is the command that prepares, without its paths."""
         self._volumes = volumes
         self._readbacks = readbacks
-        self._guest = guest or [sys.executable, "-m", "wavelift.guest"]
+        self._guest = guest or preparing()
 
     def verify(self, context: JobContext[VerifySpec]) -> dict[str, Any]:
         context.step("waiting")

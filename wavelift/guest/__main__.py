@@ -38,8 +38,9 @@ def main() -> int:
     what.add_argument("--undo", action="store_const", dest="what", const="undo", help="take the last preparation back")
     parser.add_argument("--wishes", action="store_true", help="read what is wished for from standard input, as JSON")
     parser.add_argument("--key", action="append", type=Path, default=[], metavar="FILE", help="passphrase of a volume")
+    parser.add_argument("--virtio-win", type=Path, metavar="FOLDER", help="drivers for Windows, unpacked")
     arguments = parser.parse_args()
-    for path in (*arguments.disks, *arguments.key):
+    for path in (*arguments.disks, *arguments.key, *filter(None, [arguments.virtio_win])):
         if not path.exists():
             emit("error", code="no_such_disk", message=f"{path} is not there", remedy="check that it is attached")
             return _REFUSED
@@ -48,7 +49,7 @@ def main() -> int:
     except ValidationError as error:
         emit("error", code="invalid", message=f"the wishes: {error.errors()[0]['msg']}", remedy="see docs/guests.md")
         return _REFUSED
-    return _run(Order(arguments.disks, wishes, arguments.key), arguments.what or "prepare")
+    return _run(Order(arguments.disks, wishes, arguments.key, arguments.virtio_win), arguments.what or "prepare")
 
 
 def _run(order: Order, what: str) -> int:

@@ -35,11 +35,13 @@ class Appliance:
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
-        self._mounted: list[str] = []
+        # By mount point, whether files there are written in place.
+        self._mounted: dict[str, bool] = {}
         # What was read since the last mount: each call costs a round trip into an emulated machine.
         self._read: dict[str, bytes | None] = {}
 
-    def mount(self, device: str, point: str, *, writable: bool) -> None:
+    def mount(self, device: str, point: str, *, writable: bool, in_place: bool = False) -> None:
+        """`in_place`: a file that is there keeps what this cannot copy to another: the access list of NTFS."""
         mount = self.handle.mount if writable else self.handle.mount_ro
         try:
             mount(device, point)
@@ -48,7 +50,7 @@ class Appliance:
                 f"the file system of {point} ({device}) cannot be mounted: {_reason(error)}",
                 "check it on the source (fsck, xfs_repair, btrfs check) and replicate again",
             ) from error
-        self._mounted.append(point)
+        self._mounted[point] = in_place
 
     def umount_all(self) -> None:
         self.handle.umount_all()
@@ -76,6 +78,10 @@ class Appliance:
             self.handle.download(path, str(target))
             return target.read_bytes()
 
+    def head(self, path: str, size: int) -> bytes | None:
+        """The first bytes of a file that may be too large to be read."""
+        return bytes(self.handle.pread(path, size, 0)) if self.is_file(path) else None
+
     def names(self, folder: str) -> list[str]:
         return sorted(self.handle.ls(folder)) if self._leads_to(self.handle.is_dir, folder) else []
 
@@ -96,8 +102,7 @@ class Appliance:
         by_point: dict[str, list[FileEdit]] = {}
         for edit in edits:
             real = self._real(edit.path)
-            inside = [point for point in self._mounted if real.startswith(point.rstrip("/") + "/")]
-            by_point.setdefault(max(inside, key=len), []).append(edit)
+            by_point.setdefault(self._point_of(real), []).append(edit)
         for point, group in by_point.items():
             growth = sum(max(0, _size(edit.after) - _size(edit.before)) for edit in group)
             needed = growth + max(_size(edit.after) for edit in group) + _MARGIN
@@ -109,8 +114,11 @@ class Appliance:
                     f"make room in {point} on the source (old kernels: apt autoremove) and replicate again",
                 )
 
+    def _point_of(self, real: str) -> str:
+        return max((point for point in self._mounted if real.startswith(point.rstrip("/") + "/")), key=len)
+
     def apply(self, edit: FileEdit) -> None:
-        """Files are written under a temporary name, then renamed."""
+        """Files are written under a temporary name, then renamed; on NTFS in place."""
         if edit.after is None:
             self.handle.rm_f(edit.path)
         elif isinstance(edit.after, Link):
@@ -126,8 +134,11 @@ class Appliance:
 
     def _replace(self, real: str, content: bytes) -> None:
         """With the old file's owner, mode and labels."""
+        if self._mounted[self._point_of(real)]:
+            self._upload(real, content)
+            return
         old = self.handle.statns(real)
-        new = self._upload(real, content)
+        new = self._upload(real + _TEMPORARY, content)
         self.handle.chown(old["st_uid"], old["st_gid"], new)
         self.handle.chmod(stat.S_IMODE(old["st_mode"]), new)
         for attribute in self.handle.lgetxattrs(real):
@@ -136,13 +147,12 @@ class Appliance:
         self.handle.mv(new, real)
 
     def _make(self, path: str, content: bytes, mode: int) -> None:
-        new = self._upload(path, content)
+        new = self._upload(path + _TEMPORARY, content)
         self.handle.chown(0, 0, new)
         self.handle.chmod(mode, new)
         self.handle.mv(new, path)
 
-    def _upload(self, path: str, content: bytes) -> str:
-        new = path + _TEMPORARY
+    def _upload(self, new: str, content: bytes) -> str:
         with tempfile.NamedTemporaryFile(prefix="wavelift-guest-") as scratch:
             scratch.write(content)
             scratch.flush()

@@ -11,13 +11,13 @@ from wavelift.guest.errors import NoOperatingSystem, UnsupportedGuest
 from wavelift.guest.facts import Devices, FileSystem, Firmware, Layout
 from wavelift.guest.files import text_of
 from wavelift.guest.mounts import Entry, entries
+from wavelift.guest.windows import places
 
-_ROOT_TYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs")
+_ROOT_TYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs", "ntfs")
 _REFUSED = {
     "crypto_LUKS": ("an encrypted volume", "give its passphrase in a file: --key FILE"),
     "zfs_member": ("ZFS", "choose another migration route for this host; its replica is unharmed"),
     "bcache": ("bcache", "choose another migration route for this host; its replica is unharmed"),
-    "ntfs": ("Windows (NTFS)", "Windows is not prepared yet: choose another migration route for this host"),
     "BitLocker": ("BitLocker", "suspend or take BitLocker off on the source and replicate again"),
 }
 # What must be mounted to see kernels, and to write where their boot loader, drivers and configuration are.
@@ -27,11 +27,16 @@ _ARRAY = re.compile(r"^ARRAY\s+(/dev/\S+).*\bUUID=([0-9a-f:]+)", re.M | re.I)
 
 
 def find_system(appliance: Appliance, keys: Sequence[Path] = ()) -> Layout:
-    """The one Linux system on the disks; refuses none, several, and kinds that are not handled."""
+    """The one system on the disks; refuses none, several, and kinds that are not handled."""
     present = volumes(appliance, keys)
     _refuse_hibernated(present)
     # A file system over several disks is on each of them.
-    once = {volume.fs.uuid: volume.fs for volume in reversed(present) if volume.fs.kind in _ROOT_TYPES}
+    once = {
+        # An NTFS is never; two that were made by one image have one serial number.
+        volume.fs.device if volume.fs.kind == "ntfs" else volume.fs.uuid: volume.fs
+        for volume in reversed(present)
+        if volume.fs.kind in _ROOT_TYPES
+    }
     roots = [root for fs in reversed(once.values()) for root in _roots(appliance, fs)]
     if not roots:
         _refuse(present)
@@ -45,13 +50,14 @@ def find_system(appliance: Appliance, keys: Sequence[Path] = ()) -> Layout:
         raise UnsupportedGuest(
             f"the system is on disk number {root.place[0] + 1}", "give the boot disk first, then the others"
         )
-    return _layout(appliance, root, present)
+    return places.layout_of(appliance, root, present) if root.kind == "ntfs" else _layout(appliance, root, present)
 
 
 def mount(appliance: Appliance, layout: Layout, *, writable: bool) -> None:
     """Mount the system part of the guest, the shortest paths first."""
     for point in sorted(layout.mounts, key=len):
-        appliance.mount(layout.mounts[point].device, point, writable=writable)
+        fs = layout.mounts[point]
+        appliance.mount(fs.device, point, writable=writable, in_place=fs.kind == "ntfs")
 
 
 def _refuse(present: Sequence[Volume]) -> None:
@@ -76,6 +82,8 @@ def _refuse_hibernated(present: Sequence[Volume]) -> None:
 
 def _roots(appliance: Appliance, fs: FileSystem) -> list[FileSystem]:
     """The file system, or of btrfs the subvolumes of it, that hold a system; snapshots of one are left out."""
+    if fs.kind == "ntfs":
+        return [fs] if places.has_windows(appliance, fs.device) else []
     if fs.kind != "btrfs":
         return [fs] if _fstab_of_root(appliance, fs.device) is not None else []
     appliance.mount(fs.device, "/", writable=False)

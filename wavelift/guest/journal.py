@@ -1,9 +1,10 @@
 """What a preparation changed, kept in the guest itself, from which it can be taken back.
 
-One JSON file per preparation, /var/lib/wavelift/prepare-N.json, N from 1, written before anything else is changed:
-{"version": 1, "files": [{"path", "mode", "before", "after", "reason"}]}. `after` and `before` are null (nothing there),
-{"link": target}, or for a file {"sha256", "bytes"}; `before` of a file also has "start", the number of bytes that it
-begins with of what it became, and the rest of its content as "rest", compressed by zlib, in base64.
+One JSON file per preparation, prepare-N.json, N from 1, in /var/lib/wavelift or on Windows in /ProgramData/Wavelift,
+written before anything else is changed: {"version": 1, "files": [{"path", "mode", "before", "after", "reason"}]}.
+`after` and `before` are null (nothing there), {"link": target}, or for a file {"sha256", "bytes"}; `before` of a file
+also has "start", the number of bytes that it begins with of what it became, and the rest of its content as "rest",
+compressed by zlib, in base64.
 """
 
 from __future__ import annotations
@@ -19,32 +20,42 @@ from typing import Any
 from wavelift.guest.errors import ChangedSince, NothingToUndo
 from wavelift.guest.files import Content, FileEdit, GuestFiles, Link
 
-FOLDER = "/var/lib/wavelift"
+_LINUX, _WINDOWS = "/var/lib/wavelift", "/ProgramData/Wavelift"
 _NAME = re.compile(r"^prepare-(\d+)\.json$")
 _VERSION = 1
 
 
-def journalled(edits: Sequence[FileEdit], files: GuestFiles) -> list[FileEdit]:
-    """The edits, and before them the one that writes them down."""
+def folder_on(kind: str) -> str:
+    """Of a system whose root is a file system of this kind."""
+    return _WINDOWS if kind == "ntfs" else _LINUX
+
+
+def is_journal(path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return folder.lower() in (_LINUX, _WINDOWS.lower()) and _NAME.match(name) is not None
+
+
+def journalled(edits: Sequence[FileEdit], files: GuestFiles, folder: str = _LINUX) -> list[FileEdit]:
+    """The edits, and before them the one that writes them down. `folder`: as the guest has it."""
     if not edits:
         return []
-    number = max(_numbers(files), default=0) + 1
+    number = max(_numbers(files, folder), default=0) + 1
     about = {"version": _VERSION, "files": [_entry(edit) for edit in edits]}
     written = json.dumps(about, indent=1).encode()
-    return [FileEdit(f"{FOLDER}/prepare-{number}.json", None, written, "what was changed, to be undone", 0o600), *edits]
+    return [FileEdit(f"{folder}/prepare-{number}.json", None, written, "what was changed, to be undone", 0o600), *edits]
 
 
-def undone(files: GuestFiles) -> list[FileEdit]:
+def undone(files: GuestFiles, folder: str = _LINUX) -> list[FileEdit]:
     """The edits that take the last preparation back; the last one takes its journal away.
 
     Files that were not reached yet when it was cut short stay as they are. Raises `NothingToUndo`, `ChangedSince`.
     """
-    numbers = _numbers(files)
+    numbers = _numbers(files, folder)
     if not numbers:
         raise NothingToUndo(
-            f"there is no journal of a preparation in {FOLDER}", "only what Wavelift prepared can be undone"
+            f"there is no journal of a preparation in {folder}", "only what Wavelift prepared can be undone"
         )
-    path = f"{FOLDER}/prepare-{max(numbers)}.json"
+    path = f"{folder}/prepare-{max(numbers)}.json"
     journal = files.read(path)
     if journal is None:
         raise NothingToUndo(f"{path} is no file", "make a new clone instead")
@@ -64,8 +75,8 @@ def undone(files: GuestFiles) -> list[FileEdit]:
     return [*edits, FileEdit(path, journal, None, "taken back")]
 
 
-def _numbers(files: GuestFiles) -> list[int]:
-    return [int(match[1]) for name in files.names(FOLDER) if (match := _NAME.match(name))]
+def _numbers(files: GuestFiles, folder: str) -> list[int]:
+    return [int(match[1]) for name in files.names(folder) if (match := _NAME.match(name))]
 
 
 def _entry(edit: FileEdit) -> dict[str, Any]:

@@ -5,35 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from wavelift.guest import firstboot
 from wavelift.guest.boot import crypttab, efi, fstab, loaders
 from wavelift.guest.cleanup import agents, devices
 from wavelift.guest.cleanup.selinux import AUTORELABEL, new_labels
+from wavelift.guest.concern import Concern
 from wavelift.guest.draft import Draft
 from wavelift.guest.errors import PostconditionFailed, UnsupportedGuest
 from wavelift.guest.evidence import REMEDY, Check
 from wavelift.guest.facts import Guest
 from wavelift.guest.files import FileEdit, GuestFiles, Link
 from wavelift.guest.initramfs import virtio
-from wavelift.guest.journal import journalled
+from wavelift.guest.journal import folder_on, journalled
 from wavelift.guest.network import cards
+from wavelift.guest.windows import concerns as windows
+from wavelift.guest.windows.files import real
+from wavelift.guest.windows.inspection import WindowsGuest
 from wavelift.manifest.wishes import Wishes
 
-
-class Concern(Protocol):
-    """A module with one reason to change. What it cannot handle it refuses by a `GuestError`."""
-
-    def plan(self, guest: Guest, wishes: Wishes, draft: Draft) -> None:
-        """Add what has to change; nothing when it is so already."""
-
-    def check(self, guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
-        """Show from the files that it is so. Raises `PostconditionFailed`."""
-
-
 # Names of cards come before the drivers, which take them into the initramfs.
-CONCERNS: tuple[Concern, ...] = (cards, virtio, fstab, crypttab, loaders, efi, devices, agents, firstboot)
+CONCERNS: tuple[Concern[Guest], ...] = (cards, virtio, fstab, crypttab, loaders, efi, devices, agents, firstboot)
 
 
 @dataclass(frozen=True)
@@ -45,14 +37,23 @@ class Plan:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_plan(guest: Guest, wishes: Wishes, files: GuestFiles) -> Plan:
+def make_plan(guest: Guest | WindowsGuest, wishes: Wishes, files: GuestFiles) -> Plan:
     """Everything that has to change for the guest to boot on virtio; nothing when it is prepared already."""
+    draft = Draft(files)
+    if isinstance(guest, WindowsGuest):
+        for each in windows.CONCERNS:
+            each.plan(guest, wishes, draft)
+        folder = real(files, folder_on(guest.layout.root.kind))
+        return Plan(tuple(journalled(draft.edits(), files, folder)), (*guest.warnings, *draft.warnings))
+    return _linux_plan(guest, wishes, files, draft)
+
+
+def _linux_plan(guest: Guest, wishes: Wishes, files: GuestFiles, draft: Draft) -> Plan:
     if not guest.kernels:
         raise UnsupportedGuest(
             "no kernel with an initramfs (/boot/vmlinuz-*, an initramfs of the same version, /lib/modules/*)",
             "install a kernel of the distribution on the source and replicate again",
         )
-    draft = Draft(files)
     for concern in CONCERNS:
         concern.plan(guest, wishes, draft)
     edits = journalled(draft.edits(), files)
@@ -76,9 +77,11 @@ def check_written(plan: Plan, files: GuestFiles) -> list[Check]:
     return [Check("files read back", f"{len(plan.edits)} of {len(plan.edits)} as written")]
 
 
-def check_prepared(guest: Guest, wishes: Wishes, files: GuestFiles) -> list[Check]:
+def check_prepared(guest: Guest | WindowsGuest, wishes: Wishes, files: GuestFiles) -> list[Check]:
     """The guest on the disk boots on virtio as far as its files can show."""
     again = make_plan(guest, wishes, files)
     if again.edits:
         raise PostconditionFailed(f"still to change: {', '.join(edit.path for edit in again.edits)}", REMEDY)
+    if isinstance(guest, WindowsGuest):
+        return [check for each in windows.CONCERNS for check in each.check(guest, wishes, files)]
     return [check for concern in CONCERNS for check in concern.check(guest, wishes, files)]

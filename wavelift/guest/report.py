@@ -10,7 +10,7 @@ from typing import Any
 
 from wavelift.guest.evidence import Check
 from wavelift.guest.files import Content, FileEdit, Link
-from wavelift.guest.journal import FOLDER
+from wavelift.guest.journal import is_journal
 
 # A text that differs in more is shown by its digests.
 _MAX_DIFF = 16384
@@ -29,7 +29,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Report:
-    """`checks` show that the guest is prepared; there are none of what is only planned."""
+    """`checks` show that the guest is prepared; there are none of what is only planned. Windows has no `kernels`."""
 
     os: str
     firmware: str
@@ -49,7 +49,7 @@ def changes(edits: Iterable[FileEdit]) -> list[Change]:
 
 def _shown(edit: FileEdit) -> str:
     """Nothing of the journal, which has what stood around the lines that changed."""
-    return "" if edit.path.startswith(f"{FOLDER}/") else diff(edit.before, edit.after)
+    return "" if is_journal(edit.path) else diff(edit.before, edit.after)
 
 
 def digest(content: Content) -> str | None:

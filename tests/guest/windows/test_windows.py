@@ -222,7 +222,6 @@ def test_what_is_not_handled(tmp_path: Path, release: Release, reason: str) -> N
 
 def test_drivers_are_missing_or_foreign(tmp_path: Path) -> None:
     system = inspected(make_windows(tmp_path / "guest", SERVER))
-    assert system is not None
     with pytest.raises(MissingDriver, match="none were given") as caught:
         describe(system, LAYOUT, None)
     assert "--virtio-win" in caught.value.remedy

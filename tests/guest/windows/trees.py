@@ -104,15 +104,13 @@ def put(root: Path, path: str, content: bytes) -> None:
     target.write_bytes(content)
 
 
-def inspected(root: Path) -> WindowsSystem | None:
+def inspected(root: Path) -> WindowsSystem:
     files = DirectoryFiles(root)
     return find_windows(files, lambda path, size: (files.read(path) or b"")[:size] or None)
 
 
 def guest_of(root: Path, virtio_win: Path) -> WindowsGuest:
-    system = inspected(root)
-    assert system is not None
-    return describe(system, LAYOUT, DirectoryFiles(virtio_win))
+    return describe(inspected(root), LAYOUT, DirectoryFiles(virtio_win))
 
 
 def content_of(root: Path) -> Mapping[str, bytes]:

@@ -52,10 +52,8 @@ class WindowsGuest:
     warnings: tuple[str, ...] = ()
 
 
-def find_windows(files: GuestFiles, head: Head) -> WindowsSystem | None:
-    """None where no Windows lies at the root. Raises `UnsupportedGuest`."""
-    if files.read(real(files, f"{CONFIG}/SYSTEM")) is None:
-        return None
+def find_windows(files: GuestFiles, head: Head) -> WindowsSystem:
+    """The Windows at the root. Raises `UnsupportedGuest`."""
     _refuse_hibernated(head(real(files, "/hiberfil.sys"), 4))
     _, software = open_hive(files, f"{CONFIG}/SOFTWARE")
     _, system = open_hive(files, f"{CONFIG}/SYSTEM")

@@ -11,7 +11,7 @@ from wavelift.guest.windows.hive import Hive, binary
 from wavelift.guest.windows.inspection import WindowsGuest
 from wavelift.manifest.wishes import Wishes
 
-_PLACES = ("Boot/BCD", "EFI/Microsoft/Boot/BCD")
+PLACES = ("Boot/BCD", "EFI/Microsoft/Boot/BCD")
 _WINDOWS_LOADER = 0x10200003
 # BootStatusPolicy; 1: ignore all failures.
 _POLICY = "250000e0"
@@ -40,7 +40,7 @@ def check(guest: WindowsGuest, wishes: Wishes, files: GuestFiles) -> list[Check]
 
 def _stores(guest: WindowsGuest, files: GuestFiles) -> list[str]:
     points = sorted(point.rstrip("/") for point in guest.layout.mounts)
-    paths = (real(files, f"{point}/{place}") for point in points for place in _PLACES)
+    paths = (real(files, f"{point}/{place}") for point in points for place in PLACES)
     return [path for path in paths if files.read(path) is not None]
 
 
